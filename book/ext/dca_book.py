@@ -1,0 +1,52 @@
+"""What the book needs from Sphinx beyond its extensions.
+
+Sphinx reads a page again when its source file changed. A chapter's outputs also change when ``dca_lab`` does: this
+extension marks such pages as outdated, by the key that ``book/execute.py`` stores with each cached result.
+
+Jupyter Book loads sphinx-thebe even when it is switched off, and that puts a script from a CDN on every page, twice:
+it is taken out again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+from jupyter_cache import get_cache
+
+
+def _result_key(path: Path, cache) -> str | None:
+    try:
+        return cache.match_cache_notebook(nbformat.read(path, as_version=4)).data.get("key")
+    except KeyError:
+        return None
+
+
+def mark_outdated(app, env, added, changed, removed):
+    """Names of the pages whose cached result is not the one that they were last rendered from."""
+    cache = get_cache(app.config.nb_execution_cache_path)
+    before = getattr(env, "dca_result_keys", {})
+    keys = {}
+    for name in env.found_docs:
+        path = Path(env.doc2path(name))
+        if path.suffix == ".ipynb":
+            keys[name] = _result_key(path, cache)
+    env.dca_result_keys = keys
+    return [name for name, key in keys.items() if before.get(name) != key and name not in added]
+
+
+def drop_thebe(app, pagename, templatename, context, doctree):
+    """Take thebe's scripts and styles off a page: nothing on it uses them."""
+
+    def is_thebe(asset) -> bool:
+        return "thebe" in f"{asset} {getattr(asset, 'filename', '')} {getattr(asset, 'attributes', '')}".lower()
+
+    for kind in ("script_files", "css_files"):
+        if kind in context:
+            context[kind][:] = [asset for asset in context[kind] if not is_thebe(asset)]
+
+
+def setup(app):
+    app.connect("html-page-context", drop_thebe, priority=900)  # after the extension that adds them
+    app.connect("env-get-outdated", mark_outdated)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
