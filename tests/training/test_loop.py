@@ -48,7 +48,7 @@ def test_default_run_equals_the_plain_loop_bit_for_bit(epochs, batch_size, seed)
     history = fit(ours, x, y, epochs=epochs, batch_size=batch_size, lr=0.01, seed=seed, progress=False)
     losses = plain_loop(
         theirs, x, y, epochs=epochs, batch_size=batch_size, seed=seed,
-        make_optimizer=lambda p: torch.optim.Adam(p, lr=0.01),
+        make_optimizer=lambda p: torch.optim.Adam(p, lr=0.01, fused=True),
     )  # fmt: skip
     assert same(ours, theirs)
     assert history.losses == losses and history.steps == epochs * math.ceil(50 / batch_size)
