@@ -1,9 +1,9 @@
 """Driving: the official artwork of traffic signs, German and American.
 
 Drawings, not photographs: one clean picture of each sign. A chapter renders them (pose, light, blur, noise)
-and says so. Because there is *one* artwork for each of the 52 German signs, telling the 52 apart cannot be
-tested on unseen artwork; telling the legal *category* can, and that is the split here. The 52-way task is in
-the extras, for a chapter that renders new views of known signs and says that this is what it measures.
+and says so. Because there is *one* artwork for each German sign, telling the signs apart cannot be tested on
+unseen artwork; telling the legal *category* can, and that is the split here. The task of telling them apart
+is in the extras, for a chapter that renders new views of known signs and says that this is what it measures.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ GREY = 128
 # letter (MUTCD: W warning, also CW; R regulatory; D and M guide).
 CATEGORIES = ("warning", "regulatory", "guide")
 _AMERICAN = {"W": 0, "C": 0, "R": 1, "D": 2, "M": 2}
-# The same drawing under another number: turned arrows, and two "end of restriction" signs that differ in
-# their digits only.
+# The same drawing under another number: turned arrows, and two "end of restriction" signs that are equal
+# pixel by pixel (278 would carry a number, which the artwork leaves out).
 _ALIKE = {"211": "209", "222": "209", "282": "278"}
 
 
@@ -84,10 +84,12 @@ def load_signs(root: Path) -> Dataset:
     ``alpha_*`` uint8 (N, 64, 64) is the opacity: ``x + (1 - alpha / 255) * (background - 128)`` puts a sign
     in front of another background. ``code_*`` is the official number.
 
-    For the task with 52 signs, each with one artwork only: ``sign_train`` and ``sign_test`` (int64) index
-    ``signs``, the sorted codes, and no sign is on both sides, so a chapter joins both parts and renders its
-    own views. Another country, for a shift of distribution: ``x_us``, ``alpha_us``, ``y_us``, ``code_us``
-    (33 American signs, same three categories).
+    To tell the signs apart instead: ``sign_train`` and ``sign_test`` (int64) index ``signs``, the 51 distinct
+    pictures by code. Each is on one side only, so a chapter joins both parts and renders its own views. (282
+    is pixel by pixel 278, and counts as 278; 277 is opaque in its corners.)
+
+    Another country, for a shift of distribution: ``x_us``, ``alpha_us``, ``y_us``, ``code_us``, 32 American
+    signs in the same three categories. Their stop sign is left out: it is the very picture of the German one.
     """
     path = SIGNS_FILES[0]
     try:
@@ -106,14 +108,18 @@ def load_signs(root: Path) -> Dataset:
     )
     turn = order(found)
     home, away = turn[country[turn] == "DE"], turn[country[turn] == "US"]
-    signs = np.sort(code[home])
+    first: dict[bytes, str] = {}
+    for i in sorted(home, key=lambda i: code[i]):
+        first.setdefault(x[i].tobytes(), code[i])
+    signs = np.array(list(first.values()))  # sorted
+    away = np.array([i for i in away if x[i].tobytes() not in first])
     parts = take(
         _held_out([artwork_key(c) for c in code[home].tolist()], y[home]),
         x=x[home],
         y=y[home],
         alpha=alpha[home],
         code=code[home],
-        sign=np.searchsorted(signs, code[home]),
+        sign=np.searchsorted(signs, [first[x[i].tobytes()] for i in home]),
     )
     return Dataset(
         name="signs",

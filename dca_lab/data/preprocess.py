@@ -139,6 +139,6 @@ class Standard(_Affine):
         """Take mean and standard deviation of each column of the training data, shape (N, ...)."""
         x = _numbers(x)
         mean, spread = x.mean(axis=0), x.std(axis=0)
-        # The mean of equal values may be off by a rounding, which gives a tiny "spread": ask the values themselves.
+        # Equal values may have a mean that is off by a rounding, hence a tiny "spread": ask the values.
         constant = x.max(axis=0) == x.min(axis=0)
         return cls(np.where(constant, x[0], mean), np.where(constant | (spread == 0), 1.0, spread))

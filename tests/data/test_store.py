@@ -67,10 +67,21 @@ def test_damage_is_named_with_the_way_back(copy, how, word):
     with pytest.raises(data.DataError) as caught:
         data.load("cells", root=copy)
     text = str(caught.value)
-    assert CELLS in text and word in text and f"git checkout -- data/{CELLS}" in text
+    assert CELLS in text and word in text and _store.restore_advice(CELLS) in text
+    assert f"git checkout -- data/{CELLS}" in text
     assert {r.path: r.status for r in data.verify(copy)}[CELLS] == "altered"
     shutil.copy(_store.find_root() / CELLS, copy / CELLS)
     np.testing.assert_array_equal(data.load("cells", root=copy).x_train, before.x_train)
+
+
+def test_the_stamp_sees_each_file_and_the_table(copy):
+    stamps = {_store.stamp(copy, (CELLS,))}
+    for path in (CELLS, _store.TABLE):
+        change(copy / path, "append")
+        stamps.add(_store.stamp(copy, (CELLS,)))
+        (copy / path).unlink()
+        stamps.add(_store.stamp(copy, (CELLS,)))
+    assert len(stamps) == 5
 
 
 def test_a_missing_file(copy):
