@@ -60,7 +60,9 @@ def band(ax: Axes, x: Sequence[float], runs: np.ndarray, *, label: str | None = 
     """
     runs = np.atleast_2d(np.asarray(runs, dtype=float))
     if runs.shape[1] != len(x):
-        raise ValueError(f"each run must have one value for each x: got runs {runs.shape} and {len(x)} x values")
+        raise ValueError(
+            f"each run must have one value for each x: got runs {runs.shape} and {len(x)} x values"
+        )
     (drawn,) = ax.plot(x, np.median(runs, axis=0), label=label, **line)
     ax.fill_between(x, runs.min(axis=0), runs.max(axis=0), color=drawn.get_color(), alpha=0.2, linewidth=0)
 
@@ -125,7 +127,9 @@ def slider(figures: Sequence[Figure], labels: Sequence[str], *, name: str, alt: 
     """
     figures, labels = list(figures), [str(label) for label in labels]
     if not figures or len(figures) != len(labels):
-        raise ValueError(f"a slider needs one label a frame and at least one frame: {len(figures)} frames, {len(labels)} labels")
+        raise ValueError(
+            f"a slider needs one label a frame and at least one frame: {len(figures)} frames, {len(labels)} labels"
+        )
     frames = []
     for figure in figures:
         buffer = io.BytesIO()

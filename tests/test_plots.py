@@ -47,7 +47,9 @@ def test_band_draws_the_median_and_the_range():
 
 def test_slider_embeds_every_frame_and_nothing_from_elsewhere():
     figures = [plt.figure(figsize=(1 + i, 1)) for i in range(3)]
-    soup = BeautifulSoup(plots.slider(figures, ["a", "b<c", "d"], name="size", alt="Boxes.")._repr_html_(), "html.parser")
+    soup = BeautifulSoup(
+        plots.slider(figures, ["a", "b<c", "d"], name="size", alt="Boxes.")._repr_html_(), "html.parser"
+    )
     images = soup.find_all("img")
     assert [image["data-label"] for image in images] == ["a", "b<c", "d"]
     assert [image.has_attr("hidden") for image in images] == [False, True, True]
