@@ -1,6 +1,6 @@
 """Build the book: execute what is stale, then render every page, warnings being errors.
 
-    python book/build.py [--root FOLDER] [--execute-only] [--workers N]
+python book/build.py [--root FOLDER] [--execute-only] [--workers N]
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from execute import execute
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent, help="folder of _toc.yml")
+    parser.add_argument(
+        "--root", type=Path, default=Path(__file__).resolve().parent.parent, help="folder of _toc.yml"
+    )
     parser.add_argument("--execute-only", action="store_true", help="fill the cache, render nothing")
     parser.add_argument("--workers", type=int, help="notebooks at a time (default: one a core)")
     args = parser.parse_args()

@@ -56,7 +56,11 @@ def _imported(source: str, package: tuple[str, ...] = ()) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])]) if node.level else node.module
+            base = (
+                ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+                if node.level
+                else node.module
+            )
             names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     return {name for name in names if name.split(".")[0] == "dca_lab"}
 

@@ -39,7 +39,9 @@ def drop_thebe(app, pagename, templatename, context, doctree):
     """Take thebe's scripts and styles off a page: nothing on it uses them."""
 
     def is_thebe(asset) -> bool:
-        return "thebe" in f"{asset} {getattr(asset, 'filename', '')} {getattr(asset, 'attributes', '')}".lower()
+        return (
+            "thebe" in f"{asset} {getattr(asset, 'filename', '')} {getattr(asset, 'attributes', '')}".lower()
+        )
 
     for kind in ("script_files", "css_files"):
         if kind in context:

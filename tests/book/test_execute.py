@@ -36,12 +36,19 @@ def small_book(tmp_path):
     _write(tmp_path / "dca_lab" / "__init__.py", "")
     _write(tmp_path / "dca_lab" / "ground.py", "def one():\n    return 1\n")
     _write(tmp_path / "dca_lab" / "room" / "__init__.py", "from .door import two\n")
-    _write(tmp_path / "dca_lab" / "room" / "door.py", "from ..ground import one\n\ndef two():\n    return 2 * one()\n")
+    _write(
+        tmp_path / "dca_lab" / "room" / "door.py",
+        "from ..ground import one\n\ndef two():\n    return 2 * one()\n",
+    )
     _write(tmp_path / "dca_lab" / "other.py", "three = 3\n")
     path = "import sys; sys.path.insert(0, '..')"
     log = "open('../runs.txt', 'a', encoding='utf-8').write('{}\\n')"
-    _notebook(tmp_path / "chapters" / "one.ipynb", path, "from dca_lab.room import two\ntwo()", log.format("one"))
-    _notebook(tmp_path / "chapters" / "two.ipynb", path, "from dca_lab import other\nother.three", log.format("two"))
+    _notebook(
+        tmp_path / "chapters" / "one.ipynb", path, "from dca_lab.room import two\ntwo()", log.format("one")
+    )
+    _notebook(
+        tmp_path / "chapters" / "two.ipynb", path, "from dca_lab import other\nother.three", log.format("two")
+    )
     return tmp_path
 
 
@@ -84,7 +91,9 @@ def test_package_files_follow_relative_and_late_imports(small_book):
 def test_the_whole_package_parses_and_is_found():
     """Against the real interpreter: what an import of a room loads is a part of what is found statically."""
     code = "import sys, dca_lab.pruning; print('\\n'.join(m.__file__ for n, m in sys.modules.items() if n.startswith('dca_lab')))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     found = execute.package_files(ROOT, {"dca_lab.pruning"})
     assert {Path(path).resolve() for path in loaded} <= found
 
@@ -102,7 +111,9 @@ def test_a_killed_build_keeps_what_was_finished(small_book):
     """SIGKILL while the second notebook runs: the next build executes only that one."""
     _notebook(small_book / "chapters" / "two.ipynb", "import time; time.sleep(600)")
     command = [sys.executable, ROOT / "book" / "build.py", "--root", small_book, "--execute-only"]
-    build = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    build = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     finished = small_book / "_build" / ".jupyter_cache" / "executed"
     deadline = time.monotonic() + 120
     while not list(finished.glob("*/base.ipynb")):

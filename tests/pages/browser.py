@@ -33,12 +33,17 @@ def install() -> str | None:
     """Install a Chromium with the rights that this user has; return its path, or None."""
     attempts = []
     if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
-        attempts += [["apt-get", "update", "-q"], ["apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium"]]
+        attempts += [
+            ["apt-get", "update", "-q"],
+            ["apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium"],
+        ]
     else:
         attempts += [[sys.executable, "-m", "playwright", "install", "chromium"]]
     for command in attempts:
         print("+", " ".join(command), flush=True)
-        if subprocess.run(command, check=False, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}).returncode:
+        if subprocess.run(
+            command, check=False, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        ).returncode:
             break
     return find()
 

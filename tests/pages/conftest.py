@@ -24,7 +24,9 @@ def chromium():
     if path is None:
         if os.environ.get("CI"):
             pytest.fail("CI must have a browser")
-        pytest.skip("NO BROWSER: the pages were not opened (install Chromium, or run `make test` as a user who may)")
+        pytest.skip(
+            "NO BROWSER: the pages were not opened (install Chromium, or run `make test` as a user who may)"
+        )
     with sync_playwright() as driver:
         # a sandbox needs an ordinary user; background networking would be Chromium's own requests, not the page's
         flags = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]

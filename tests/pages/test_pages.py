@@ -47,7 +47,9 @@ def test_no_internal_link_is_broken(soups):
                     target /= "index.html"
                 if not target.is_file():
                     broken.append(f"{path.name}: {node[attribute]}")
-                elif url.fragment and target in ids and unquote(url.fragment) not in ids[target] | {"", "top"}:
+                elif (
+                    url.fragment and target in ids and unquote(url.fragment) not in ids[target] | {"", "top"}
+                ):
                     broken.append(f"{path.name}: {node[attribute]} (no such anchor)")
     assert not broken
 
@@ -71,7 +73,10 @@ def test_the_page_in_a_browser(chromium, html, page, scheme):
     """No request leaves the machine, the console is silent, and axe has no serious finding."""
     tab = chromium.new_page(color_scheme=scheme, viewport={"width": 1200, "height": 900})
     outside, said = [], []
-    tab.on("request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or outside.append(request.url))
+    tab.on(
+        "request",
+        lambda request: request.url.startswith(("file:", "data:", "blob:")) or outside.append(request.url),
+    )
     tab.on("console", lambda message: message.type == "error" and said.append(message.text))
     tab.on("pageerror", lambda error: said.append(str(error)))
     try:
