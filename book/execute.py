@@ -159,7 +159,8 @@ def execute(root: Path, cache_path: Path, *, workers: int | None = None) -> list
             pool.submit(
                 single_nb_execution, notebook, cwd=str(path.parent), allow_errors=False, timeout=CELL_TIMEOUT
             ): (path, notebook, key)
-            for path, notebook, key in waiting
+            # the longest first, or the last one would keep one core while the others idle
+            for path, notebook, key in sorted(waiting, key=lambda item: -item[0].stat().st_size)
         }
         for done in tqdm(as_completed(running), total=len(running), desc="notebooks", disable=not running):
             path, notebook, key = running[done]
