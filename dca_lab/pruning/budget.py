@@ -78,7 +78,8 @@ def layerwise_masks(
         share = check_sparsity(shares[name], f"sparsity of {name!r}")
         dense = share == 0 and isinstance(sparsity, Mapping)
         masks[name] = (
-            torch.ones_like(score, dtype=torch.bool) if dense
+            torch.ones_like(score, dtype=torch.bool)
+            if dense
             else block_mask(score, granularity, share, reduce=reduce)
         )
     return report_emptied(inside(masks, within))

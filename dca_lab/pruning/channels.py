@@ -35,12 +35,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._attention import gradients_of
-from ._fold import fold_constants, silent_channels
-from ._groups import Group, Member, choose, find_groups
-from ._importance import scores_of
-from ._labels import PruningError
-from ._prepare import (
+from .graph.attention import gradients_of
+from .graph.fold import fold_constants, silent_channels
+from .graph.groups import Group, Member, choose, find_groups
+from .graph.importance import scores_of
+from .graph.labels import PruningError
+from .graph.prepare import (
     check_importance,
     check_ratio,
     follow,
@@ -50,8 +50,8 @@ from ._prepare import (
     small_inputs,
     working_copy,
 )
-from ._rewrite import checked
-from ._surgery import blind, shrink
+from .graph.rewrite import checked
+from .graph.surgery import blind, shrink
 
 __all__ = ["Group", "Member", "PruningError", "coupled_groups", "prune_channels"]
 

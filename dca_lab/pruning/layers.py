@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ._labels import PruningError
-from ._prepare import restored, run, working_copy
-from ._trace import Tracer
+from .graph.labels import PruningError
+from .graph.prepare import restored, run, working_copy
+from .graph.trace import Tracer
 
 _SAME = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _AFTER = (nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_", F.dropout)

@@ -22,13 +22,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ._attention import gradients_of
-from ._groups import Group, choose, find_groups
-from ._importance import scores_of
-from ._labels import PruningError
-from ._prepare import check_importance, check_ratio, follow, restored, small_inputs, working_copy
-from ._rewrite import checked
-from ._surgery import blind, shrink
+from .graph.attention import gradients_of
+from .graph.groups import Group, choose, find_groups
+from .graph.importance import scores_of
+from .graph.labels import PruningError
+from .graph.prepare import check_importance, check_ratio, follow, restored, small_inputs, working_copy
+from .graph.rewrite import checked
+from .graph.surgery import blind, shrink
 
 
 def prune_hidden(

@@ -121,13 +121,17 @@ def _hessian_diagonal(
             return torch.cat([row.flatten(1) for row in rows], dim=1)
 
         if probes is None:
-            diagonal = torch.cat([
-                products(unit).gather(1, unit.argmax(1, keepdim=True)).flatten()
-                for start in range(0, len(flat), _CHUNK)
-                for unit in [
-                    F.one_hot(torch.arange(start, min(start + _CHUNK, len(flat))), len(flat)).to(flat.dtype)
+            diagonal = torch.cat(
+                [
+                    products(unit).gather(1, unit.argmax(1, keepdim=True)).flatten()
+                    for start in range(0, len(flat), _CHUNK)
+                    for unit in [
+                        F.one_hot(torch.arange(start, min(start + _CHUNK, len(flat))), len(flat)).to(
+                            flat.dtype
+                        )
+                    ]
                 ]
-            ])
+            )
         else:
             diagonal = torch.zeros_like(flat)
             for _ in range(probes):

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dca_lab.pruning._attention import HeadAttention, close_attention, gradients_of, open_attention
-from dca_lab.pruning._flow import RULES, Flow
-from dca_lab.pruning._fold import fold_constants, silent_channels
-from dca_lab.pruning._groups import Group, Member, choose, find_groups
-from dca_lab.pruning._importance import scores_of
-from dca_lab.pruning._labels import Names, PruningError
-from dca_lab.pruning._prepare import (
+from dca_lab.pruning.graph.attention import HeadAttention, close_attention, gradients_of, open_attention
+from dca_lab.pruning.graph.flow import RULES, Flow
+from dca_lab.pruning.graph.fold import fold_constants, silent_channels
+from dca_lab.pruning.graph.groups import Group, Member, choose, find_groups
+from dca_lab.pruning.graph.importance import scores_of
+from dca_lab.pruning.graph.labels import Names, PruningError
+from dca_lab.pruning.graph.prepare import (
     check_importance,
     check_ratio,
     follow,
@@ -28,13 +28,13 @@ from dca_lab.pruning._prepare import (
     small_inputs,
     working_copy,
 )
-from dca_lab.pruning._rewrite import checked, rewritten
-from dca_lab.pruning._rulebook import Axis, Call, Named, Size, rule
-from dca_lab.pruning._rules_layers import along, leave_whole, spread, stored_weights
-from dca_lab.pruning._rules_move import aligned, elementwise, functions
-from dca_lab.pruning._rules_product import product
-from dca_lab.pruning._surgery import blind, difference, left_of, pick, same, shrink, survivors, values_of
-from dca_lab.pruning._trace import Tracer, describe, unused_nodes
+from dca_lab.pruning.graph.rewrite import checked, rewritten
+from dca_lab.pruning.graph.rulebook import Axis, Call, Named, Size, rule
+from dca_lab.pruning.graph.rules_layers import along, leave_whole, spread, stored_weights
+from dca_lab.pruning.graph.rules_move import aligned, elementwise, functions
+from dca_lab.pruning.graph.rules_product import product
+from dca_lab.pruning.graph.surgery import blind, difference, left_of, pick, same, shrink, survivors, values_of
+from dca_lab.pruning.graph.trace import Tracer, describe, unused_nodes
 
 
 @settings(deadline=None, max_examples=50)

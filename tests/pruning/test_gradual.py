@@ -48,7 +48,16 @@ def test_training_follows_the_schedule():
     model, (x, y) = network(), data()
     zeros = []
     run = gradual(
-        model, x, y, sparsity=0.9, start=5, end=35, every=10, epochs=5, batch_size=16, scope="layer",
+        model,
+        x,
+        y,
+        sparsity=0.9,
+        start=5,
+        end=35,
+        every=10,
+        epochs=5,
+        batch_size=16,
+        scope="layer",
         progress=False,
         on_step=lambda step, m: zeros.append(sum(int((w == 0).sum()) for w in prunable(m).values()) / 280),
     )
@@ -66,7 +75,15 @@ def test_defaults_end_at_three_quarters_and_an_initial_sparsity_holds_from_the_s
     model, (x, y) = network(), data()
     zeros = []
     run = gradual(
-        model, x, y, sparsity=0.8, initial=0.5, epochs=4, batch_size=16, progress=False, scope="layer",
+        model,
+        x,
+        y,
+        sparsity=0.8,
+        initial=0.5,
+        epochs=4,
+        batch_size=16,
+        progress=False,
+        scope="layer",
         on_step=lambda step, m: zeros.append(sum(int((w == 0).sum()) for w in prunable(m).values()) / 280),
     )
     assert run.steps == [0, 10, 20, 30] and run.sparsities[0] == 0.5
@@ -78,8 +95,16 @@ def test_what_is_pruned_stays_pruned_and_the_run_is_deterministic():
     for model in models:
         generator = torch.Generator().manual_seed(5)
         gradual(
-            model, x, y, sparsity=0.9, epochs=3, batch_size=16, every=3, progress=False,
-            importance=partial(random_scores, generator=generator), scope="layer",
+            model,
+            x,
+            y,
+            sparsity=0.9,
+            epochs=3,
+            batch_size=16,
+            every=3,
+            progress=False,
+            importance=partial(random_scores, generator=generator),
+            scope="layer",
             optimizer=lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
             on_step=lambda step, m: seen.append({n: w.detach() == 0 for n, w in prunable(m).items()}),
         )

@@ -99,10 +99,12 @@ def test_dictionary_holds_the_most_frequent_natural_patterns():
 
 def test_full_dictionary_is_the_unrestricted_best_with_the_centre():
     score = scores(3, 3, 3, 3)
-    every = torch.stack([
-        torch.zeros(9, dtype=torch.bool).index_fill(0, torch.tensor([4, *some]), True).reshape(3, 3)
-        for some in combinations([0, 1, 2, 3, 5, 6, 7, 8], 3)
-    ])
+    every = torch.stack(
+        [
+            torch.zeros(9, dtype=torch.bool).index_fill(0, torch.tensor([4, *some]), True).reshape(3, 3)
+            for some in combinations([0, 1, 2, 3, 5, 6, 7, 8], 3)
+        ]
+    )
     score[:, :, 1, 1] = 2.0  # the centre is the best cell anyway
     kept, _ = best_patterns(score, every)
     assert torch.allclose(kept, score.flatten(2).topk(4).values.sum(-1))
@@ -175,23 +177,26 @@ def test_every_named_granularity_works_on_a_three_by_three_convolution():
         assert block_mask(scores(8, 8, 3, 3), granularity, sparsity).shape == (8, 8, 3, 3)
 
 
-@pytest.mark.parametrize(("score", "granularity", "sparsity", "says"), [
-    (torch.rand(4, 4), "columns", 0.5, "unknown"),
-    (torch.rand(4, 4), "weight", 1.0, r"\[0, 1\)"),
-    (torch.rand(4, 4), "weight", -0.1, r"\[0, 1\)"),
-    (torch.rand(4, 4), "weight", float("nan"), r"\[0, 1\)"),
-    (torch.rand(4, 4), "weight", True, r"\[0, 1\)"),
-    (torch.rand(4, 4), "weight", None, "needs a sparsity"),
-    (torch.tensor([[1.0, float("nan")]]), "weight", 0.5, "NaN"),
-    (torch.rand(4), "weight", 0.5, r"shape \(4,\)"),
-    (torch.rand(0, 4), "weight", 0.5, "no score"),
-    ([[1.0]], "weight", 0.5, "tensor"),
-    (torch.rand(4, 6), "2:4", None, "leave this layer dense"),
-    (torch.rand(4, 4), "5:4", None, "N:M needs"),
-    (torch.rand(4, 4), "2:4", 0.7, "0.5, not 0.7"),
-    (torch.rand(4, 4, 5, 5), "pattern", None, "3x3"),
-    (torch.rand(4, 4, 3, 3), "pattern", 0.3, "at most"),
-])
+@pytest.mark.parametrize(
+    ("score", "granularity", "sparsity", "says"),
+    [
+        (torch.rand(4, 4), "columns", 0.5, "unknown"),
+        (torch.rand(4, 4), "weight", 1.0, r"\[0, 1\)"),
+        (torch.rand(4, 4), "weight", -0.1, r"\[0, 1\)"),
+        (torch.rand(4, 4), "weight", float("nan"), r"\[0, 1\)"),
+        (torch.rand(4, 4), "weight", True, r"\[0, 1\)"),
+        (torch.rand(4, 4), "weight", None, "needs a sparsity"),
+        (torch.tensor([[1.0, float("nan")]]), "weight", 0.5, "NaN"),
+        (torch.rand(4), "weight", 0.5, r"shape \(4,\)"),
+        (torch.rand(0, 4), "weight", 0.5, "no score"),
+        ([[1.0]], "weight", 0.5, "tensor"),
+        (torch.rand(4, 6), "2:4", None, "leave this layer dense"),
+        (torch.rand(4, 4), "5:4", None, "N:M needs"),
+        (torch.rand(4, 4), "2:4", 0.7, "0.5, not 0.7"),
+        (torch.rand(4, 4, 5, 5), "pattern", None, "3x3"),
+        (torch.rand(4, 4, 3, 3), "pattern", 0.3, "at most"),
+    ],
+)
 def test_bad_inputs_are_refused(score, granularity, sparsity, says):
     with pytest.raises(ValueError, match=says):
         block_mask(score, granularity, sparsity)

@@ -62,7 +62,15 @@ def test_iterative_removes_the_same_share_of_the_rest_each_round(trained):
     model, (x, y) = copy.deepcopy(trained), blobs()
     left = []
     run = iterative(
-        model, x, y, sparsity=1 - 0.5**3, rounds=3, epochs=1, lr=0.01, batch_size=100, progress=False,
+        model,
+        x,
+        y,
+        sparsity=1 - 0.5**3,
+        rounds=3,
+        epochs=1,
+        lr=0.01,
+        batch_size=100,
+        progress=False,
         on_step=lambda step, m: left.append(nonzero_share(m)),
     )
     assert run.sparsities == pytest.approx([0.5, 0.75, 0.875]) and run.steps == [0, 4, 8]
@@ -74,7 +82,13 @@ def test_iterative_never_revives_what_a_random_importance_has_pruned(trained):
     model, (x, y) = copy.deepcopy(trained), blobs()
     generator, seen = torch.Generator().manual_seed(0), []
     iterative(
-        model, x, y, sparsity=0.8, rounds=4, epochs=1, progress=False,
+        model,
+        x,
+        y,
+        sparsity=0.8,
+        rounds=4,
+        epochs=1,
+        progress=False,
         importance=lambda m: random_scores(m, generator=generator),
         on_step=lambda step, m: seen.append({n: w.detach() != 0 for n, w in prunable(m).items()}),
     )
@@ -94,7 +108,12 @@ def test_finetune_takes_masks_any_optimizer_and_lets_go_of_the_model(trained):
     model, (x, y) = copy.deepcopy(trained), blobs()
     masks = global_masks(magnitude(model), 0.6)
     finetune(
-        model, x, y, masks, epochs=2, progress=False,
+        model,
+        x,
+        y,
+        masks,
+        epochs=2,
+        progress=False,
         optimizer=lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=1e-3),
     )
     assert nonzero_share(model) == pytest.approx(0.4)
@@ -115,7 +134,13 @@ def test_hooks_are_gone_after_an_error(trained):
 def test_layers_that_the_importance_leaves_out_stay_dense(trained):
     model, (x, y) = copy.deepcopy(trained), blobs()
     iterative(
-        model, x, y, sparsity=0.5, rounds=2, epochs=1, progress=False,
+        model,
+        x,
+        y,
+        sparsity=0.5,
+        rounds=2,
+        epochs=1,
+        progress=False,
         importance=lambda m: magnitude(m, layers=["0.weight"]),
     )
     assert model[0].weight.count_nonzero() == 200 and model[2].weight.count_nonzero() == 160

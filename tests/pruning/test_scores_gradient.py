@@ -80,6 +80,7 @@ def test_exact_diagonal_is_torch_hessian_of_a_network():
     model, (x, y) = network(), data()
     scores = obs_diagonal(model, x, y, hessian="exact")
     for name, score in scores.items():
+
         def loss(weight, name=name):
             return F.cross_entropy(torch.func.functional_call(model, {name: weight}, (x,)), y)
 

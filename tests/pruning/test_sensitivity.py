@@ -56,7 +56,11 @@ def test_any_evaluation_importance_granularity_and_layer():
 
     generator = torch.Generator().manual_seed(0)
     result = sensitivity(
-        network(), kept_rows, [0.0, 0.3, 0.8], layers=["2.weight"], granularity="filter",
+        network(),
+        kept_rows,
+        [0.0, 0.3, 0.8],
+        layers=["2.weight"],
+        granularity="filter",
         importance=lambda m: random_scores(m, generator=generator),
     )
     assert {name: row.tolist() for name, row in result.items()} == {"2.weight": [10.0, 7.0, 2.0]}

@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ._flow import Flow
-from ._groups import Group
-from ._rulebook import Axis
+from .flow import Flow
+from .groups import Group
+from .rulebook import Axis
 
 _READERS = (
     nn.Linear,

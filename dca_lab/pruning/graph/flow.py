@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-from ._labels import Names, PruningError
-from ._rulebook import RULES, Axis, Call, Named, Size
-from ._trace import Tracer, describe, unused_nodes
+from .labels import Names, PruningError
+from .rulebook import RULES, Axis, Call, Named, Size
+from .trace import Tracer, describe, unused_nodes
 
 
 class Flow:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ._flow import Flow
-from ._rulebook import Axis
+from .flow import Flow
+from .rulebook import Axis
 
 
 @dataclass(frozen=True)

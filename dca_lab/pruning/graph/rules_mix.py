@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._flow import Flow
-from ._rulebook import Call, Named, rule
-from ._rules_layers import along, leave_whole, spread
-from ._rules_move import elementwise, functions
+from .flow import Flow
+from .rulebook import Call, Named, rule
+from .rules_layers import along, leave_whole, spread
+from .rules_move import elementwise, functions
 
 
 def _keep(flow: Flow, labels: Tensor, mixed: list[int]) -> Tensor:

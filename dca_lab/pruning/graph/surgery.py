@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten
 
-from ._flow import Flow
-from ._labels import PruningError
-from ._rulebook import Named
-from ._trace import Tracer, describe
+from .flow import Flow
+from .labels import PruningError
+from .rulebook import Named
+from .trace import Tracer, describe
 
 
 def survivors(flow: Flow, labels: Tensor, removed: Tensor) -> list[Tensor]:

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten
 
-from ._flow import Flow
-from ._labels import PruningError
-from ._rulebook import Named
-from ._surgery import difference, survivors, values_of
+from .flow import Flow
+from .labels import PruningError
+from .rulebook import Named
+from .surgery import difference, survivors, values_of
 
 _DROPOUTS = {
     F.dropout: nn.Dropout,

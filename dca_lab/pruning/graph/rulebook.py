@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, fx, nn
 
 if TYPE_CHECKING:
-    from ._flow import Flow
+    from .flow import Flow
 
 RULES: dict[Any, Callable] = {}
 

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._flow import Flow
-from ._rulebook import Call, Named, rule
-from ._rules_layers import along, leave_whole, spread
-from ._rules_move import functions
+from .flow import Flow
+from .rulebook import Call, Named, rule
+from .rules_layers import along, leave_whole, spread
+from .rules_move import functions
 
 
 def product(flow: Flow, a: Tensor, b: Tensor, shape: torch.Size) -> Tensor:

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ._groups import Group, Member
-from ._labels import PruningError
+from .groups import Group, Member
+from .labels import PruningError
 
 
 def _collect(group: Group, members: tuple[Member, ...], value: Callable[[Member], Tensor]) -> Tensor:

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._flow import Flow
-from ._rulebook import Call, Named, rule
+from .flow import Flow
+from .rulebook import Call, Named, rule
 
 
 def along(flow: Flow, labels: Tensor, axis: int) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._flow import Flow
-from ._rulebook import Call, Named, rule
-from ._rules_layers import along, leave_whole, spread, stored_weights
+from .flow import Flow
+from .rulebook import Call, Named, rule
+from .rules_layers import along, leave_whole, spread, stored_weights
 
 
 @rule(

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-from ._flow import Flow
-from ._rulebook import Call, Named, rule
+from .flow import Flow
+from .rulebook import Call, Named, rule
 
 
 def functions(names: str, *places: Any) -> list:

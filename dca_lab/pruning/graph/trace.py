@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 from torch import Tensor, fx, nn
 
-from ._labels import PruningError
+from .labels import PruningError
 
 # torch's own composite layers: looked into, so that what they are made of can be pruned
 _COMPOSITE = (

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from . import _rules_layers, _rules_mix, _rules_move, _rules_pass, _rules_product  # noqa: F401  (registers the rules)
-from ._attention import HeadAttention, close_attention, open_attention
-from ._flow import Flow
-from ._groups import Group
-from ._importance import IMPORTANCE
-from ._labels import PruningError
-from ._surgery import same
+from . import rules_layers, rules_mix, rules_move, rules_pass, rules_product  # noqa: F401  (registers the rules)
+from .attention import HeadAttention, close_attention, open_attention
+from .flow import Flow
+from .groups import Group
+from .importance import IMPORTANCE
+from .labels import PruningError
+from .surgery import same
 
 _HOOKS = (
     "_forward_hooks",
