@@ -3,6 +3,9 @@
 Sphinx reads a page again when its source file changed. A chapter's outputs also change when ``dca_lab`` does: this
 extension marks such pages as outdated, by the key that ``book/execute.py`` stores with each cached result.
 
+docutils marks the bibliography as an ARIA list whose children are not list items: the role is taken off, since
+a screen reader would announce a list of nothing.
+
 Jupyter Book loads sphinx-thebe even when it is switched off, and that puts a script from a CDN on every page, twice:
 it is taken out again.
 """
@@ -24,7 +27,7 @@ def _result_key(path: Path, cache) -> str | None:
 
 def mark_outdated(app, env, added, changed, removed):
     """Names of the pages whose cached result is not the one that they were last rendered from."""
-    cache = get_cache(app.config.nb_execution_cache_path)
+    cache = get_cache(app.config.nb_execution_cache_path or Path(app.outdir).parent / ".jupyter_cache")
     before = getattr(env, "dca_result_keys", {})
     keys = {}
     for name in env.found_docs:
@@ -48,7 +51,14 @@ def drop_thebe(app, pagename, templatename, context, doctree):
             context[kind][:] = [asset for asset in context[kind] if not is_thebe(asset)]
 
 
+def mend_bibliography(app, pagename, templatename, context, doctree):
+    """Take the ARIA list role off the bibliography."""
+    if "body" in context:
+        context["body"] = context["body"].replace('role="list" class="citation-list"', 'class="citation-list"')
+
+
 def setup(app):
+    app.connect("html-page-context", mend_bibliography)
     app.connect("html-page-context", drop_thebe, priority=900)  # after the extension that adds them
     app.connect("env-get-outdated", mark_outdated)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -61,7 +61,7 @@ def prune_channels(
     example_input: Tensor | tuple[Any, ...],
     ratio: float = 0.5,
     *,
-    importance: str | Callable[[Group], Tensor] = "magnitude",
+    importance: str | Callable[[Group], Tensor] = "group",
     per_layer: Mapping[str, float] | None = None,
     ignore: Iterable[str] = (),
     generator: torch.Generator | None = None,
@@ -79,7 +79,8 @@ def prune_channels(
         Share of the channels removed in each group of coupled layers: `round(ratio * channels)`, halves to
         even. At least one stays.
     importance : str or callable
-        "magnitude" (L2 norm of the filters that make the channel; 0 if a zero factor silences it), "l1",
+        "group" (L2 norm of all that goes with the channel: filters, batch-norm scales, the weights that
+        read it; 0 if a zero factor silences it), "magnitude" (of the filters alone), "l1",
         "batchnorm" (absolute scale), "taylor" (absolute sum of weight times gradient; call `backward`
         first), "geometric_median" (distance to the other filters), "random", or a function of a `Group`
         that returns one score a channel. The lowest go.
@@ -132,7 +133,7 @@ def prune_channels(
             scores_of(g, importance, generator) if r else torch.zeros(g.channels)
             for g, r in zip(groups, ratios, strict=True)
         ]
-        if importance in ("magnitude", "l1"):
+        if importance in ("group", "magnitude", "l1"):
             for group, score in zip(groups, scores, strict=True):
                 score[silent_channels(flow, group, inputs)] = 0
         removed = choose(flow, groups, scores, ratios)[flow.names.root]

@@ -1,6 +1,6 @@
 """Follow the channel names through a recorded forward pass.
 
-`Flow` walks the graph once. For each node it looks up a *rule* (the `_rules_*` files) that says what the
+`Flow` walks the graph once. For each node it looks up a *rule* (the `rules_*` files) that says what the
 operation does to names, and it collects what the names mean for storage: which axis of which parameter they
 index (`axes`), which tensors are indexed element by element (`elements`), which module attributes count
 them (`sizes`), who makes them (`producers`) and who reads them (`consumers`). An operation without a rule

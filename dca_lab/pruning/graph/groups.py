@@ -63,6 +63,8 @@ class Group:
         The scales and filters of `followers`.
     scales : tuple of Member
         Those of batch-norm layers among them.
+    readers : tuple of Member
+        The weights of `consumers`, the axis that reads the channels first.
     """
 
     layers: tuple[str, ...]
@@ -72,6 +74,7 @@ class Group:
     members: tuple[Member, ...] = field(repr=False)
     through: tuple[Member, ...] = field(repr=False)
     scales: tuple[Member, ...] = field(repr=False)
+    readers: tuple[Member, ...] = field(repr=False)
     names: Tensor = field(repr=False)
 
 
@@ -114,7 +117,7 @@ def _group(flow: Flow, producers: list[Axis], names: Tensor, gradients: dict[int
     def layers(axes: list[Axis]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(a.layer for a in axes))
 
-    followers = touching(flow.followers)
+    followers, consumers = touching(flow.followers), touching(flow.consumers)
     through = tuple(map(member, followers))
     scales = tuple(
         m for m, a in zip(through, followers, strict=True) if isinstance(flow.module_of(a), _BatchNorm)
@@ -122,11 +125,12 @@ def _group(flow: Flow, producers: list[Axis], names: Tensor, gradients: dict[int
     return Group(
         layers(producers),
         layers(followers),
-        layers(touching(flow.consumers)),
+        layers(consumers),
         len(names),
         tuple(map(member, producers)),
         through,
         scales,
+        tuple(map(member, consumers)),
         names,
     )
 

@@ -56,10 +56,18 @@ def _geometric_median(group: Group) -> Tensor:
     return _collect(group, group.members, spread)
 
 
+def _squares(group: Group, members: tuple[Member, ...]) -> Tensor:
+    return _collect(group, members, lambda m: m.weight.reshape(len(m.weight), -1).double().square().sum(1))
+
+
+def _group(group: Group) -> Tensor:
+    """The norm of all that goes with a channel: filters, batch-norm scales, the weights that read it."""
+    return _squares(group, group.members + group.scales + group.readers).sqrt()
+
+
 IMPORTANCE: dict[str, Callable[[Group], Tensor]] = {
-    "magnitude": lambda g: _collect(
-        g, g.members, lambda m: m.weight.flatten(1).double().square().sum(1)
-    ).sqrt(),
+    "group": _group,
+    "magnitude": lambda g: _squares(g, g.members).sqrt(),
     "l1": lambda g: _collect(g, g.members, lambda m: m.weight.flatten(1).double().abs().sum(1)),
     "taylor": _taylor,
     "batchnorm": _batchnorm,
