@@ -32,7 +32,8 @@ lab: $(READY)  ## open the chapters in JupyterLab
 test: $(READY)  ## everything that must hold: style, code, notebooks, book, pages
 	$(BIN)/ruff check .
 	$(BIN)/nbstripout --verify $$(find chapters -name '*.ipynb' -not -path '*checkpoints*')
-	$(BIN)/pytest -q -n auto --doctest-modules dca_lab tests --ignore tests/pages
+	$(BIN)/pytest -q -n auto --doctest-modules dca_lab
+	$(BIN)/pytest -q -n auto tests --ignore tests/pages
 # nbval: one notebook stays on one worker (loadfile), or its cells would be split over several kernels
 	DCA_LEDGER=$(CURDIR)/_build/nbval.jsonl $(BIN)/pytest -q -n auto --dist loadfile --nbval-lax --nbval-cell-timeout 300 chapters
 	$(BIN)/python book/build.py

@@ -341,3 +341,20 @@ def test_models_of_the_course():
     assert prune_channels(lm, torch.zeros(2, 8, dtype=torch.long)).eval()(
         torch.zeros(2, 9, dtype=torch.long)
     ).shape == (2, 9, 128)
+
+
+def test_the_group_score_is_the_norm_of_all_that_goes_with_the_channel():
+    """Oracle: by hand, for a convolution, its batch-norm and the convolution that reads it."""
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    nn.init.normal_(net[1].weight)
+    with torch.no_grad():
+        squares = (
+            net[0].weight.square().sum((1, 2, 3))
+            + net[1].weight.square()
+            + net[3].weight.square().sum((0, 2, 3))
+        )
+    kept = squares.argsort(descending=True)[:3].sort().values
+    small = prune_channels(net, torch.zeros(1, 1, 9, 9), ratio=5 / 8, importance="group")
+    assert torch.equal(small[0].weight, net[0].weight[kept])
+    assert torch.equal(small[3].weight, net[3].weight[:, kept])

@@ -1,11 +1,17 @@
 """Which channels of a group matter: one score a channel, from what all coupled layers say about it.
 
-For filters w (one row of a weight for each output channel) and their gradients g:
+For filters w (one row of a weight for each output channel), their gradients g, and the weights r that read the channel:
 
-    magnitude         sqrt(sum w^2)        Li et al. 2017 (there with the L1 norm) l1                sum |w|
-    batchnorm         |gamma|              Liu et al., Network Slimming, ICCV 2017 taylor            |sum w
-    g|            Molchanov et al., CVPR 2019 (there squared) geometric_median  sum_j ||w - w_j||    He et
-    al., CVPR 2019: filters near the centre can be replaced by others
+================  ==========================================  ====================================================
+group             sqrt(sum w^2 + sum gamma^2 + sum r^2)       Fang et al., DepGraph, CVPR 2023
+magnitude         sqrt(sum w^2)                               Li et al., ICLR 2017 (there with the L1 norm)
+l1                sum abs(w)                                  Li et al., ICLR 2017
+batchnorm         abs(gamma)                                  Liu et al., Network Slimming, ICCV 2017
+taylor            abs(sum w g)                                Molchanov et al., CVPR 2019 (there squared)
+geometric_median  sum_j norm(w - w_j)                         He et al., CVPR 2019
+================  ==========================================  ====================================================
+
+What this file is *not*: the scores of single weights (``scores.py`` and its siblings).
 """
 
 from __future__ import annotations
