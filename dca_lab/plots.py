@@ -71,7 +71,7 @@ class Slider:
     """Frames with a range control below them; built by `slider`, shown by Jupyter through ``_repr_html_``."""
 
     # Each frame is an <img>; all but one are hidden. The handler is inline: no identifiers to collide when a page
-    # has several sliders, and nothing to load. Without scripts, and in print, the first frame is what one sees.
+    # has several sliders, and nothing to load. Without scripts, and in print, the frame at the start is what one sees.
     _MOVE = (
         "const f=this.closest('figure');"
         "f.querySelectorAll('img').forEach((g,i)=>g.hidden=i!=this.value);"
@@ -79,20 +79,20 @@ class Slider:
         "this.setAttribute('aria-valuetext',f.querySelector('output').textContent)"
     )
 
-    def __init__(self, frames: list[bytes], labels: list[str], name: str, alt: str):
-        self.frames, self.labels, self.name, self.alt = frames, labels, name, alt
+    def __init__(self, frames: list[bytes], labels: list[str], name: str, alt: str, start: int):
+        self.frames, self.labels, self.name, self.alt, self.start = frames, labels, name, alt, start
 
     def _repr_html_(self) -> str:
         images = "".join(
             f'<img src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}" '
             f'alt="{html.escape(self.alt)} Shown: {html.escape(label)}." '
-            f'data-label="{html.escape(label)}"{"" if i == 0 else " hidden"}>'
+            f'data-label="{html.escape(label)}"{"" if i == self.start else " hidden"}>'
             for i, (png, label) in enumerate(zip(self.frames, self.labels, strict=True))
         )
-        name, first = html.escape(self.name), html.escape(self.labels[0])
+        name, first = html.escape(self.name), html.escape(self.labels[self.start])
         return (
             f'<figure class="dca-slider">{images}'
-            f"<label>{name} <input type='range' min='0' max='{len(self.frames) - 1}' value='0' "
+            f"<label>{name} <input type='range' min='0' max='{len(self.frames) - 1}' value='{self.start}' "
             f'aria-valuetext="{first}" oninput="{self._MOVE}"></label> <output>{first}</output></figure>'
         )
 
@@ -100,7 +100,14 @@ class Slider:
         return f"Slider({self.name!r}, {len(self.frames)} frames)"
 
 
-def slider(figures: Sequence[Figure], labels: Sequence[str], *, name: str, alt: str) -> Slider:
+def slider(
+    figures: Sequence[Figure],
+    labels: Sequence[str],
+    *,
+    name: str,
+    alt: str,
+    start: int = 0,
+) -> Slider:
     """Make one figure that the reader moves out of several that were drawn.
 
     Parameters
@@ -113,6 +120,8 @@ def slider(figures: Sequence[Figure], labels: Sequence[str], *, name: str, alt: 
         The control's label: the parameter that is moved.
     alt : str
         Alternative text of the figure, one sentence; the frame's label is added to it.
+    start : int
+        The frame that is shown first, and in print.
 
     Returns
     -------
@@ -130,10 +139,12 @@ def slider(figures: Sequence[Figure], labels: Sequence[str], *, name: str, alt: 
         raise ValueError(
             f"a slider needs one label a frame and at least one frame: {len(figures)} frames, {len(labels)} labels"
         )
+    if not 0 <= start < len(figures):
+        raise ValueError(f"start must be one of the frames 0 to {len(figures) - 1}, got {start}")
     frames = []
     for figure in figures:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
         plt.close(figure)
         frames.append(buffer.getvalue())
-    return Slider(frames, labels, name, alt)
+    return Slider(frames, labels, name, alt, start)

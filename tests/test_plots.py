@@ -60,6 +60,18 @@ def test_slider_embeds_every_frame_and_nothing_from_elsewhere():
     assert not plt.get_fignums(), "the frames are closed"
 
 
+def test_slider_starts_where_it_is_told():
+    figures = [plt.figure(figsize=(1, 1)) for _ in range(3)]
+    shown = plots.slider(figures, list("abc"), name="size", alt="Boxes.", start=2)
+    assert isinstance(shown, plots.Slider)
+    soup = BeautifulSoup(shown._repr_html_(), "html.parser")
+    assert [image.has_attr("hidden") for image in soup.find_all("img")] == [True, True, False]
+    assert soup.input["value"] == "2" and soup.output.text == "c"
+    with pytest.raises(ValueError, match="start must be"):
+        plots.slider([plt.figure()], ["a"], name="x", alt="y", start=1)
+    plt.close("all")
+
+
 def test_slider_refuses_frames_without_labels():
     with pytest.raises(ValueError, match="one label a frame"):
         plots.slider([plt.figure()], [], name="x", alt="y")
