@@ -30,7 +30,7 @@ lab: $(READY)  ## open the chapters in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir chapters
 
 test: $(READY)  ## everything that must hold: style, code, notebooks, book, pages
-	$(BIN)/ruff check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify $$(find chapters -name '*.ipynb' -not -path '*checkpoints*')
 	$(BIN)/pytest -q -n auto --doctest-modules dca_lab
 	$(BIN)/pytest -q -n auto tests --ignore tests/pages

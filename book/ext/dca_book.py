@@ -54,7 +54,9 @@ def drop_thebe(app, pagename, templatename, context, doctree):
 def mend_bibliography(app, pagename, templatename, context, doctree):
     """Take the ARIA list role off the bibliography."""
     if "body" in context:
-        context["body"] = context["body"].replace('role="list" class="citation-list"', 'class="citation-list"')
+        context["body"] = context["body"].replace(
+            'role="list" class="citation-list"', 'class="citation-list"'
+        )
 
 
 def setup(app):
