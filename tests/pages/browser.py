@@ -17,6 +17,11 @@ from pathlib import Path
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
+def is_root() -> bool:
+    """Whether this user may install packages, and must do without Chromium's own sandbox."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
 def find() -> str | None:
     """Path of a Chromium to drive, or None."""
     for name in NAMES:
@@ -32,7 +37,7 @@ def find() -> str | None:
 def install() -> str | None:
     """Install a Chromium with the rights that this user has; return its path, or None."""
     attempts = []
-    if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
+    if is_root() and shutil.which("apt-get"):
         attempts += [
             ["apt-get", "update", "-q"],
             ["apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium"],

@@ -30,7 +30,7 @@ def chromium():
     with sync_playwright() as driver:
         # a sandbox needs an ordinary user; background networking would be Chromium's own requests, not the page's
         flags = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
+        if browser.is_root():
             flags.append("--no-sandbox")
         running = driver.chromium.launch(executable_path=path, args=flags)
         yield running
