@@ -21,6 +21,7 @@ from dca_lab.data._verify import FileRecord, verify
 from dca_lab.data.dataset import Dataset
 from dca_lab.data.preprocess import MinMax, Standard, clean
 from dca_lab.data.tensors import as_tensors
+from dca_lab.data.windows import windows
 
 __all__ = [
     "DataError",
@@ -34,6 +35,7 @@ __all__ = [
     "load",
     "names",
     "verify",
+    "windows",
 ]
 
 _SETS: dict[str, tuple[Callable[[Path], Dataset], tuple[str, ...]]] = {
