@@ -1,0 +1,100 @@
+"""A weight matrix as small integer codes, with a scale and a zero point for each group of neighbours in a row.
+
+    w ~ (code - zero_point) * scale,     code and zero_point in 0 .. 2^b - 1
+
+With b = 4 and groups of g = 64, a weight costs 4 + 16/64 + 4/64 = 4.3125 bits: its code, and its share of a float16
+scale and of a zero point. Smaller groups follow the weights more closely and cost more. This is the format that
+every weight-only method here fills: round-to-nearest (`nearest`), GPTQ, AWQ. It is *not* a method: it does
+not say how codes and scales were chosen. Nor are the codes packed; `packing` does that.
+
+T. Dettmers, L. Zettlemoyer, "The case for 4-bit precision: k-bit Inference Scaling Laws", ICML, 2023, measures
+what bits and group sizes buy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .packing import packed_size
+
+
+@dataclass(frozen=True, eq=False)
+class GroupWeights:
+    """A weight matrix as codes, with a scale and a zero point for each group of `group_size` inputs.
+
+    Attributes
+    ----------
+    codes : Tensor
+        uint8 (O, I), in 0 .. 2^bits - 1.
+    scale : Tensor
+        float16 or float32 (O, G), above 0; G = ceil(I / group_size), the last group may be shorter.
+    zero_point : Tensor
+        uint8 (O, G), in 0 .. 2^bits - 1: the code of weight 0.
+    bits, group_size : int
+
+    Raises
+    ------
+    ValueError
+        When shapes, dtypes or ranges do not belong together.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    zero_point: Tensor
+    bits: int
+    group_size: int
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits)
+        if self.codes.ndim != 2 or self.codes.numel() == 0:
+            raise ValueError(
+                f"codes must be a non-empty (O, I) matrix, not of shape {tuple(self.codes.shape)}"
+            )
+        if self.group_size < 1:
+            raise ValueError(f"group_size={self.group_size}: a group has at least one weight")
+        rows, inputs = self.codes.shape
+        needed = (rows, -(-inputs // self.group_size))
+        for name in ("scale", "zero_point"):
+            if tuple(getattr(self, name).shape) != needed:
+                raise ValueError(
+                    f"{name} must have shape {needed}, one for each {self.group_size} of {inputs} inputs, "
+                    f"not {tuple(getattr(self, name).shape)}"
+                )
+        for name in ("codes", "zero_point"):
+            values = getattr(self, name)
+            if values.dtype != torch.uint8 or int(values.max()) >= 1 << self.bits:
+                raise ValueError(
+                    f"{name} must be uint8 and below 2^{self.bits}; got {values.dtype}, largest {values.max()}"
+                )
+        if self.scale.dtype not in (torch.float16, torch.float32):
+            raise ValueError(f"scale must be float16 or float32, not {self.scale.dtype}")
+
+    def dequantize(self) -> Tensor:
+        """The weights (O, I) as float32: (code - zero_point) * scale."""
+        return (self.codes.float() - self._spread(self.zero_point)) * self._spread(self.scale)
+
+    def nbytes(self) -> int:
+        """Bytes of the packed codes, the scales and the packed zero points.
+
+        Examples
+        --------
+        >>> codes = torch.zeros(128, 256, dtype=torch.uint8)
+        >>> scale, zero_point = torch.ones(128, 4).half(), torch.zeros(128, 4, dtype=torch.uint8)
+        >>> GroupWeights(codes, scale, zero_point, 4, 64).nbytes() * 8 / codes.numel()  # bits a weight
+        4.3125
+        """
+        codes, zeros = (packed_size(t.numel(), self.bits) for t in (self.codes, self.zero_point))
+        return codes + self.scale.numel() * self.scale.element_size() + zeros
+
+    def _spread(self, values: Tensor) -> Tensor:
+        """One value a group (O, G) -> one a weight (O, I), float32."""
+        return values.float().repeat_interleave(self.group_size, dim=1)[:, : self.codes.shape[1]]
+
+
+def check_bits(bits: int) -> None:
+    """ValueError when bits is not a whole number from 2 to 8."""
+    if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= 8:
+        raise ValueError(f"bits={bits!r}: give a whole number from 2 to 8")
