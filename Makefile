@@ -40,7 +40,7 @@ test: $(READY)  ## everything that must hold: style, code, notebooks, book, page
 	$(BIN)/python tests/pages/browser.py --install
 	$(BIN)/pytest -q tests/pages
 
-bench: $(READY)  ## speed and accuracy beside other libraries (a quarter of an hour)
+bench: $(READY)  ## speed and accuracy beside other libraries (an hour; one with .venv/bin/python -m bench NAME)
 	$(PIP) --editable '.[bench]'
 	$(BIN)/python -m bench
 

@@ -21,8 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: one computing thr
 import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from bench import COMPARISONS  # noqa: E402
-from bench.libraries import PEER, installed, versions  # noqa: E402
+from bench import COMPARISONS, comparison  # noqa: E402
+from bench.common import PEERS, installed, versions  # noqa: E402
 
 OUT = Path(__file__).resolve().parents[1] / "_build" / "bench.json"
 
@@ -65,8 +65,11 @@ def main(argv: list[str] | None = None) -> int:
     names = chosen.names or list(COMPARISONS)
     torch.set_num_threads(1)
     options = {"seeds": chosen.seeds, "quick": chosen.quick}
-    if not installed(PEER):
-        print(f"{PEER} is not installed (pip install '.[bench]'): its rows say so", file=sys.stderr)
+    if missing := [peer for peer in PEERS if not installed(peer)]:
+        print(
+            f"not installed (pip install '.[bench]'): {', '.join(missing)}: their rows say so",
+            file=sys.stderr,
+        )
     result = {
         "command": shlex.join(["python", "-m", "bench", *(sys.argv[1:] if argv is None else argv)]),
         "versions": {"python": platform.python_version(), **versions()},
@@ -76,15 +79,15 @@ def main(argv: list[str] | None = None) -> int:
     }
     hidden = True if os.environ.get("DCA_QUIET") else None
     for name in names:
-        comparison, began = COMPARISONS[name], time.monotonic()
-        with tqdm(total=comparison.steps(**options), desc=name, leave=False, disable=hidden) as bar:
+        module, began = comparison(name), time.monotonic()
+        with tqdm(total=module.steps(**options), desc=name, leave=False, disable=hidden) as bar:
 
             def tick(text: str, bar: tqdm = bar) -> None:
                 bar.set_postfix_str(text, refresh=False)
                 bar.update()
 
-            result["rows"][name] = comparison.run(**options, tick=tick)
-        print(f"\n{comparison.TITLE}\n\n{comparison.report(result['rows'][name])}")
+            result["rows"][name] = module.run(**options, tick=tick)
+        print(f"\n{module.TITLE}\n\n{module.report(result['rows'][name])}")
         print(f"({time.monotonic() - began:.0f} s)")
         _write(chosen.out, result)
     print(f"\nrows: {chosen.out}")

@@ -1,9 +1,11 @@
 """A weight matrix as small integer codes, with a scale and a zero point for each group of neighbours in a row.
 
-    w ~ (code - zero_point) * scale,     code and zero_point in 0 .. 2^b - 1
+    w ~ (code - zero_point) * scale [/ input_scale],     code and zero_point in 0 .. 2^b - 1
 
 With b = 4 and groups of g = 64, a weight costs 4 + 16/64 + 4/64 = 4.3125 bits: its code, and its share of a float16
-scale and of a zero point. Smaller groups follow the weights more closely and cost more. This is the format that
+scale and of a zero point. Smaller groups follow the weights more closely and cost more. Optional is a positive number
+for each input, which the rounded weights (or the activations, W (x / s) = (W / s) x) are divided by; AWQ puts one
+where it cannot hide it in the layer before. This is the format that
 every weight-only method here fills: round-to-nearest (`nearest`), GPTQ, AWQ. It is *not* a method: it does
 not say how codes and scales were chosen. Nor are the codes packed; `packing` does that.
 
@@ -34,6 +36,8 @@ class GroupWeights:
     zero_point : Tensor
         uint8 (O, G), in 0 .. 2^bits - 1: the code of weight 0.
     bits, group_size : int
+    input_scale : Tensor, optional
+        float16 or float32 (I,), above 0.
 
     Raises
     ------
@@ -46,6 +50,7 @@ class GroupWeights:
     zero_point: Tensor
     bits: int
     group_size: int
+    input_scale: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_bits(self.bits)
@@ -71,13 +76,16 @@ class GroupWeights:
                 )
         if self.scale.dtype not in (torch.float16, torch.float32):
             raise ValueError(f"scale must be float16 or float32, not {self.scale.dtype}")
+        if self.input_scale is not None:
+            self._check_input_scale(self.input_scale)
 
     def dequantize(self) -> Tensor:
-        """The weights (O, I) as float32: (code - zero_point) * scale."""
-        return (self.codes.float() - self._spread(self.zero_point)) * self._spread(self.scale)
+        """The weights (O, I) as float32: (code - zero_point) * scale, over input_scale if there is one."""
+        weights = (self.codes.float() - self._spread(self.zero_point)) * self._spread(self.scale)
+        return weights if self.input_scale is None else weights / self.input_scale.float()
 
     def nbytes(self) -> int:
-        """Bytes of the packed codes, the scales and the packed zero points.
+        """Bytes of the packed codes, of all scales, and of the packed zero points.
 
         Examples
         --------
@@ -87,7 +95,17 @@ class GroupWeights:
         4.3125
         """
         codes, zeros = (packed_size(t.numel(), self.bits) for t in (self.codes, self.zero_point))
-        return codes + self.scale.numel() * self.scale.element_size() + zeros
+        scales = [self.scale] if self.input_scale is None else [self.scale, self.input_scale]
+        return codes + sum(t.numel() * t.element_size() for t in scales) + zeros
+
+    def _check_input_scale(self, values: Tensor) -> None:
+        inputs = self.codes.shape[1]
+        if tuple(values.shape) != (inputs,) or values.dtype not in (torch.float16, torch.float32):
+            raise ValueError(
+                f"input_scale must be float16 or float32 of shape {(inputs,)}, not {values.dtype} of {tuple(values.shape)}"
+            )
+        if not (torch.isfinite(values) & (values > 0)).all():
+            raise ValueError("input_scale must be positive and finite: weights are divided by it")
 
     def _spread(self, values: Tensor) -> Tensor:
         """One value a group (O, G) -> one a weight (O, I), float32."""

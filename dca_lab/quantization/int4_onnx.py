@@ -143,7 +143,14 @@ def _node(
     )  # each row ends with a whole byte
     tensors = {"codes": packed, "scale": weights.scale.float().flatten(), "zero_point": zeros}
     constants = [numpy_helper.from_array(t.numpy(), f"{product.name}.{key}") for key, t in tensors.items()]
-    given = [product.input, *(constant.name for constant in constants)]
+    nodes, x = [], product.input
+    if weights.input_scale is not None:  # the kernel knows no scale of the inputs: they are divided before
+        constants.append(
+            numpy_helper.from_array(weights.input_scale.float().numpy(), f"{product.name}.input_scale")
+        )
+        x = f"{product.name}.scaled_input"
+        nodes.append(helper.make_node("Div", [product.input, constants[-1].name], [x]))
+    given = [x, *(f"{product.name}.{key}" for key in tensors)]
     if product.bias is not None:
         constants.append(numpy_helper.from_array(product.bias, f"{product.name}.bias"))
         given += ["", constants[-1].name]  # the empty name is an optional input that is not used
@@ -158,4 +165,4 @@ def _node(
         block_size=block,
         accuracy_level=accuracy_level,
     )
-    return [node], constants
+    return [*nodes, node], constants

@@ -1,6 +1,6 @@
 """A linear layer that holds its weight as packed codes.
 
-    y = x W~^T + b,     W~ = (code - zero_point) * scale, unpacked anew in each call
+    y = x W~^T + b,     W~ = (code - zero_point) * scale [/ input_scale], unpacked anew in each call
 
 The bytes that the layer keeps are those of the file: b bits a weight, and its share of a scale and a zero point.
 The float weight exists only while the layer runs. This saves memory, *not* time: unpacking costs more than the
@@ -17,7 +17,8 @@ from .packing import pack, unpack
 
 
 class PackedLinear(nn.Module):
-    """``nn.Linear`` with packed weights: buffers `packed`, `scale`, `zero_point` (packed too), and `bias`.
+    """``nn.Linear`` with packed weights: buffers `packed`, `scale`, `zero_point` (packed too), `bias`, and
+    `input_scale` (or None).
 
     Parameters
     ----------
@@ -42,6 +43,8 @@ class PackedLinear(nn.Module):
         self.register_buffer("packed", pack(weights.codes, weights.bits))
         self.register_buffer("scale", weights.scale.clone())
         self.register_buffer("zero_point", pack(weights.zero_point, weights.bits))
+        each = weights.input_scale
+        self.register_buffer("input_scale", None if each is None else each.clone())
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
 
     def weights(self) -> GroupWeights:
@@ -53,6 +56,7 @@ class PackedLinear(nn.Module):
             unpack(self.zero_point, self.bits, self.scale.numel()).view_as(self.scale),
             self.bits,
             self.group_size,
+            self.input_scale,
         )
 
     @property

@@ -155,10 +155,12 @@ def _blank(
         raise ValueError(f"the file packs {name!r}, and the model has no nn.Linear of that name")
     rows, inputs = layer.weight.shape
     groups = (rows, -(-inputs // group_size))
+    each = state.get(f"{name}.input_scale")
     return GroupWeights(
         torch.zeros(rows, inputs, dtype=torch.uint8),
         torch.ones(groups, dtype=state[f"{name}.scale"].dtype),
         torch.zeros(groups, dtype=torch.uint8),
         bits,
         group_size,
+        None if each is None else torch.ones(inputs, dtype=each.dtype),
     )

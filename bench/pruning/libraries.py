@@ -14,8 +14,6 @@ G. Fang, X. Ma, M. Song, M. Bi Mi, X. Wang. DepGraph: Towards Any Structural Pru
 from __future__ import annotations
 
 import copy
-import importlib.metadata
-import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,9 +22,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.common import OURS, require
 from dca_lab.pruning.channels import prune_channels
 
-OURS, PEER = "dca_lab", "torch-pruning"
+PEER = "torch-pruning"
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,7 @@ def _prune_with_ours(model: nn.Module, example_input: Any, job: Job) -> nn.Modul
 def _prune_with_peer(model: nn.Module, example_input: Any, job: Job) -> nn.Module:
     """The peer's score is the mean over the group of squared L2 norms: filters, batch-norm scales, and the
     weights that read the channel."""
+    require(PEER)
     import torch_pruning as tp
 
     small = copy.deepcopy(model)
@@ -100,43 +100,3 @@ LIBRARIES: dict[str, Callable[[nn.Module, Any, Job], nn.Module]] = {
     OURS: _prune_with_ours,
     PEER: _prune_with_peer,
 }
-
-
-def installed(library: str) -> bool:
-    """Whether the library can be imported.
-
-    Examples
-    --------
-    >>> installed(OURS)
-    True
-    """
-    return importlib.util.find_spec(library.replace("-", "_")) is not None
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a comparison depends on; "not installed" where that is so.
-
-    Examples
-    --------
-    >>> versions()["torch"] == torch.__version__
-    True
-    """
-    found = {"torch": torch.__version__}
-    for name in ("dca-lab", "torch-pruning", "numpy"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def failure(error: Exception) -> str:
-    """An error as a cell of a table: its class and the first line of its message.
-
-    Examples
-    --------
-    >>> failure(ValueError("no such layer\\nmore"))
-    'ValueError: no such layer'
-    """
-    first = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}"

@@ -20,7 +20,8 @@ import numpy as np
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from bench.libraries import LIBRARIES, OURS, PEER, Job, failure
+from bench.common import OURS, failure
+from bench.pruning.libraries import LIBRARIES, PEER, Job
 from dca_lab.data import as_tensors, load
 from dca_lab.measure import count_macs, count_parameters, latency
 from dca_lab.measure.pairs import interleave

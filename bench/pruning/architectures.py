@@ -20,9 +20,10 @@ import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from bench import networks as nets
-from bench.libraries import LIBRARIES, OURS, PEER, Job, failure
-from bench.masking import difference
+from bench.common import OURS, failure
+from bench.pruning import networks as nets
+from bench.pruning.libraries import LIBRARIES, PEER, Job
+from bench.pruning.masking import difference
 from dca_lab.measure import count_macs, count_parameters
 from dca_lab.measure.pairs import interleave
 from dca_lab.models import ResNet18, SmallCNN, TransformerLM

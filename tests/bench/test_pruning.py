@@ -1,10 +1,8 @@
-"""The side-by-side measurement runs, has a row for everything, and its own instruments are right.
+"""Pruning side by side runs, has a row for everything, and its own instruments are right.
 
 What is *not* asserted: who is better. The peer is an optional extra; what needs it is skipped without it.
 """
 
-import doctest
-import importlib
 import json
 from dataclasses import replace
 
@@ -13,9 +11,10 @@ import torch
 from torch import nn
 
 from bench import __main__ as command
-from bench import architectures, channel_pruning
-from bench.libraries import LIBRARIES, OURS, PEER, Job, installed
-from bench.masking import difference
+from bench.common import OURS, installed
+from bench.pruning import architectures, channel_pruning
+from bench.pruning.libraries import LIBRARIES, PEER, Job
+from bench.pruning.masking import difference
 
 peer_needed = pytest.mark.skipif(not installed(PEER), reason="torch-pruning is not installed (extra: bench)")
 
@@ -23,7 +22,8 @@ peer_needed = pytest.mark.skipif(not installed(PEER), reason="torch-pruning is n
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "rows.json"
-    assert command.main(["--quick", "--seeds", "1", "--out", str(out)]) == 0
+    names = ["architectures", "channel-pruning"]
+    assert command.main([*names, "--quick", "--seeds", "1", "--out", str(out)]) == 0
     return json.loads(out.read_text(encoding="utf-8"))
 
 
@@ -97,16 +97,3 @@ def test_a_library_leaves_the_original_alone(library):
         assert LIBRARIES[library](model, x, replace(job, importance=importance))(x).shape == (2, 10)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
-
-
-@pytest.mark.parametrize("name", ["architectures", "channel_pruning", "libraries", "masking"])
-def test_examples_in_the_docstrings(name):
-    found = doctest.testmod(importlib.import_module(f"bench.{name}"))
-    assert found.attempted and not found.failed
-
-
-@pytest.mark.parametrize("argv", [["no-such-comparison"], ["--seeds", "0"]])
-def test_wrong_arguments_stop_at_the_door(argv, capsys):
-    with pytest.raises(SystemExit):
-        command.main(argv)
-    assert argv[-1] in capsys.readouterr().err
