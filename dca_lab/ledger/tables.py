@@ -101,8 +101,8 @@ class Table:
         body = "".join(cells(row) for row in self.rows)
         if not self.rows:
             body = f'<tr><td colspan="{len(self.headings)}">nothing recorded yet</td></tr>'
-        return (
-            f'<table class="dca-ledger"><caption>{html.escape(self.caption)}</caption>'
+        return (  # focusable: on a phone the table scrolls, and the keyboard must reach it
+            f'<table class="dca-ledger" tabindex="0"><caption>{html.escape(self.caption)}</caption>'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
 
