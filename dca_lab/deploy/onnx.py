@@ -17,11 +17,12 @@ ONNX, "Open Neural Network Exchange Intermediate Representation (ONNX IR) Specif
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import onnx
 from torch import Tensor, nn
+
+from dca_lab.files import replacing, require_folder
 
 from .session import Session
 from .trace import trace_onnx
@@ -99,27 +100,6 @@ def save_onnx(model: onnx.ModelProto, path: str | Path) -> Path:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ValueError(f"{path.name} would be no valid ONNX model: {error}") from error
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as beside:
         beside.write_bytes(model.SerializeToString())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    return path
-
-
-def require_folder(path: str | Path) -> Path:
-    """`path` as a Path whose folder exists; asked before hours of calibration, not after.
-
-    Examples
-    --------
-    >>> require_folder("model.onnx").name
-    'model.onnx'
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist: make it, then write {path.name}")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: give the name of a file in it, such as {path / 'model.onnx'}")
     return path

@@ -22,7 +22,7 @@ import onnx
 from torch import Tensor, nn
 
 from dca_lab.deploy import Session, save_onnx, trace_onnx
-from dca_lab.deploy.onnx import require_folder
+from dca_lab.files import require_folder
 
 from . import _processor
 from ._integer_chain import integer_chain, quantize_input

@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dca_lab.deploy import Session
-from dca_lab.deploy.onnx import require_folder
+from dca_lab.files import require_folder
 
 from . import _processor
 from .qdq import write_qdq

@@ -26,7 +26,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from dca_lab.deploy import save_onnx
-from dca_lab.deploy.onnx import require_folder
+from dca_lab.files import require_folder
 
 from ._qdq_graph import Graph
 from ._qdq_steps import WRITERS

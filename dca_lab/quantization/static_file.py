@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dca_lab.files import replacing
+
 from .model import StaticModel
 from .packing import pack, unpack
 from .steps import Grid, Step
@@ -78,14 +80,11 @@ def save_static(model: StaticModel, path: str | os.PathLike) -> int:
     content = {"input_grid": asdict(model.input_grid), "input_shape": model.input_shape, "steps": described}
     metadata = {"format": _FORMAT, "model": json.dumps(content, separators=(",", ":"))}
     path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        save_file(tensors, str(temporary), metadata)
-        os.replace(temporary, path)
+        with replacing(path) as beside:
+            save_file(tensors, str(beside), metadata)
     except SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path.stat().st_size
 
 

@@ -11,13 +11,14 @@ four. The file itself therefore rounds nothing: what is read back equals what wa
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from dca_lab.files import replacing, require_folder
 
 from .group_weights import GroupWeights
 from .packed_linear import PackedLinear
@@ -64,16 +65,9 @@ def save_quantized(model: nn.Module, path: str | Path) -> int:
     stored = {name: _narrow(tensor.detach().contiguous()) for name, tensor in tensors.items()}
     about = {name: {"bits": each.bits, "group_size": each.group_size} for name, each in layers.items()}
     metadata = {"format": _FORMAT, "layers": json.dumps(about), "aliases": json.dumps(aliases)}
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist: make it, then write {path.name}")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    path = require_folder(path)
+    with replacing(path) as beside:
         save_file(stored, beside, metadata=metadata)
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
     return path.stat().st_size
 
 

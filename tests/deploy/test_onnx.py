@@ -1,6 +1,5 @@
 """Oracle: the torch model that was exported."""
 
-import contextlib
 import warnings
 
 import onnx
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dca_lab.deploy import Session, export_onnx, save_onnx
-from dca_lab.deploy.onnx import require_folder
 from dca_lab.measure import size_on_disk
 from dca_lab.models import build, example_input
 
@@ -95,7 +93,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, linear):
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("dca_lab.deploy.onnx.os.replace", full)
+    monkeypatch.setattr("dca_lab.files.os.replace", full)
     with pytest.raises(OSError, match="no space"):
         save_onnx(onnx.load(linear[0].path), path)
     assert path.read_bytes() == b"older" and len(list(tmp_path.iterdir())) == 1
@@ -116,12 +114,6 @@ def test_bad_input(model, x, path, message, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         export_onnx(model, x, tmp_path / path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_require_folder(tmp_path):
-    assert require_folder(str(tmp_path / "m.onnx")) == tmp_path / "m.onnx"
-    with contextlib.chdir(tmp_path):
-        assert require_folder("m.onnx").parent.is_dir()
 
 
 def test_the_session_is_the_file_itself(linear):

@@ -94,7 +94,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a"
     save_quantized(small, path)
     before = path.read_bytes()
-    monkeypatch.setattr("dca_lab.quantization.weight_file.os.replace", lambda *_: 1 / 0)
+    monkeypatch.setattr("dca_lab.files.os.replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_quantized(quantize_weights(nn.Linear(16, 4)), path)
     assert path.read_bytes() == before and [f.name for f in tmp_path.iterdir()] == ["a"]
