@@ -13,12 +13,8 @@ All of them get 7-bit operands (``reduce_range``) where the processor has no VNN
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +24,7 @@ from torch import Tensor, nn
 
 from bench.common import require
 from dca_lab.deploy import Session, export_onnx
+from dca_lab.deploy.quiet import quiet
 from dca_lab.quantization._processor import wants_reduced_range
 
 ORT, ORT_CHANNEL, ORT_DEFAULT = "ORT per tensor", "ORT per channel", "ORT defaults (signed)"
@@ -55,7 +52,7 @@ def _ort(model: nn.Module, calibration: Tensor, folder: Path, **options: Any) ->
             return next(self.batches, None)
 
     exported, folded, quantized = (folder / f"{name}.onnx" for name in ("float", "folded", "int8"))
-    with _quiet():
+    with quiet():
         export_onnx(model, calibration[:1], exported)
         quant_pre_process(str(exported), str(folded))
         quantize_static(
@@ -82,7 +79,7 @@ def _torchao(model: nn.Module, calibration: Tensor, folder: Path) -> Executable:
     require("torchao")
     if not any(map(shutil.which, ("g++", "clang++", "c++", "cl"))):
         raise RuntimeError("torch.compile needs a C++ compiler, and there is none")
-    with _quiet():
+    with quiet():
         from torch._inductor import config
         from torchao.quantization.pt2e import move_exported_model_to_eval
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -108,7 +105,7 @@ def _torchao(model: nn.Module, calibration: Tensor, folder: Path) -> Executable:
         with torch.inference_mode(False), torch.no_grad():
             return compiled(x)
 
-    with _quiet():  # what cannot be compiled fails here, and later calls compile nothing
+    with quiet():  # what cannot be compiled fails here, and later calls compile nothing
         for size in (1, _BATCH):
             run(calibration[:1].repeat(size, *[1] * (calibration.dim() - 1)))
     return Executable(run, file.stat().st_size)
@@ -133,20 +130,3 @@ def predict_in_batches(run: Callable[[Tensor], Tensor], x: Tensor, batch: int = 
     missing = -len(x) % batch
     parts = torch.cat([x, x[:1].expand(missing, *x.shape[1:])]).split(batch)
     return torch.cat([run(part) for part in parts])[: len(x)]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No banners, warnings or log lines of the libraries; what goes wrong is raised."""
-    before, nowhere = logging.root.manager.disable, io.StringIO()
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(nowhere),
-            contextlib.redirect_stderr(nowhere),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -14,14 +14,11 @@ level -2^(b-1): another grid, with one more level.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import os
-import warnings
-from collections.abc import Iterator
 
 from torch import Tensor
+
+from dca_lab.deploy.quiet import quiet
 
 _INSTALL = "pip install -c constraints.txt -e '.[bench]'"
 
@@ -29,7 +26,7 @@ _INSTALL = "pip install -c constraints.txt -e '.[bench]'"
 def rtn_with_nncf(weight: Tensor, bits: int = 4, group_size: int = 64, symmetric: bool = False) -> Tensor:
     """Weights (O, I) after nncf's integer weight compression: 4 or 8 bits (symmetric also 2, 3), groups divide I."""
     os.environ.setdefault("NNCF_CI", "1")  # or importing it sends usage statistics
-    with _quiet():
+    with quiet():
         try:
             from nncf.parameters import CompressWeightsMode
             from nncf.quantization.algorithms.weight_compression.config import WeightCompressionConfig
@@ -56,7 +53,7 @@ def rtn_with_neural_compressor(
     symmetric: bool = False,
 ) -> Tensor:
     """Weights (O, I) after neural-compressor's round-to-nearest: 2 to 8 bits, any group size."""
-    with _quiet():
+    with quiet():
         try:
             from neural_compressor.torch.algorithms.weight_only.utility import quant_tensor
         except ImportError as error:
@@ -70,20 +67,3 @@ def rtn_with_neural_compressor(
             dtype="int",
             full_range=False,
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No banners, warnings or log lines of the libraries."""
-    before, nowhere = logging.root.manager.disable, io.StringIO()
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(nowhere),
-            contextlib.redirect_stderr(nowhere),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

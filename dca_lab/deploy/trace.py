@@ -8,16 +8,13 @@ size of 1 for a constant, and only the size of the batch stays a symbol. What th
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 
 import onnx
 import torch
 from torch import Tensor, nn
+
+from .quiet import quiet
 
 
 def trace_onnx(model: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> onnx.ModelProto:
@@ -71,7 +68,7 @@ def _trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> onnx.ModelProto:
     """The model as an ONNX graph without the exporter's notes."""
     frozen = copy.deepcopy(model).eval()  # tracing leaves marks in recurrent layers
     batch = torch.export.Dim("batch")
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         program = torch.onnx.export(
             frozen,
             inputs,
@@ -94,21 +91,3 @@ def _trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> onnx.ModelProto:
         part.doc_string = ""  # names of source files and stack traces: a third of a small file
         del part.metadata_props[:]
     return proto
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings, log lines or listings of the exporter; what goes wrong is raised."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    nowhere = io.StringIO()
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(nowhere),
-            contextlib.redirect_stderr(nowhere),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
