@@ -22,6 +22,12 @@ def checked_range(x_min: Tensor | float, x_max: Tensor | float) -> tuple[Tensor,
     return low, high
 
 
+def check_bits(name: str, value: int, where: str = "") -> None:
+    """A ValueError unless ``value``, the setting ``name``, is a whole number from 2 to 8."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= 8:
+        raise ValueError(f"{name}={value!r}{where and ' '}{where}: give a whole number from 2 to 8")
+
+
 def checked_values(x: Tensor) -> Tensor:
     """``x`` without its gradient; a ValueError if there is NaN or infinity in it."""
     x = x.detach()

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ._checks import check_bits
 from .packing import packed_size
 
 
@@ -53,7 +54,7 @@ class GroupWeights:
     input_scale: Tensor | None = None
 
     def __post_init__(self) -> None:
-        check_bits(self.bits)
+        check_bits("bits", self.bits)
         if self.codes.ndim != 2 or self.codes.numel() == 0:
             raise ValueError(
                 f"codes must be a non-empty (O, I) matrix, not of shape {tuple(self.codes.shape)}"
@@ -110,9 +111,3 @@ class GroupWeights:
     def _spread(self, values: Tensor) -> Tensor:
         """One value a group (O, G) -> one a weight (O, I), float32."""
         return values.float().repeat_interleave(self.group_size, dim=1)[:, : self.codes.shape[1]]
-
-
-def check_bits(bits: int) -> None:
-    """ValueError when bits is not a whole number from 2 to 8."""
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= 8:
-        raise ValueError(f"bits={bits!r}: give a whole number from 2 to 8")

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .group_weights import GroupWeights, check_bits
+from ._checks import check_bits
+from .group_weights import GroupWeights
 
 
 def group_grid(
@@ -61,7 +62,7 @@ def group_grid(
     >>> scale.tolist(), zero_point.tolist()
     ([0.25], [4])
     """
-    check_bits(bits)
+    check_bits("bits", bits)
     if scale_dtype not in (torch.float16, torch.float32):
         raise ValueError(f"scale_dtype={scale_dtype}: choose torch.float16 or torch.float32")
     groups = groups.detach().float()

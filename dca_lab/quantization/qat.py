@@ -29,12 +29,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from dca_lab.quantization._checks import check_bits
 from dca_lab.quantization.calibration import calibration_batches, choose_grids
 from dca_lab.quantization.graph import Planned, plan, prepare
 from dca_lab.quantization.graph.ops import describe
 from dca_lab.quantization.lsq import FirstStepObserver, LearnedStep
 from dca_lab.quantization.model import StaticModel
-from dca_lab.quantization.qat_bits import check_bits, grid_bits, kept_layers, needs_grid
+from dca_lab.quantization.qat_bits import grid_bits, kept_layers
 from dca_lab.quantization.qat_layers import QuantizedLayer
 from dca_lab.quantization.static import quantize_static
 from dca_lab.quantization.steps import Grid
@@ -132,7 +133,7 @@ def prepare_qat(
     graph = prepare(model, batches[0])
     source, layers = plan(graph)
     kept = kept_layers(keep, graph, layers)
-    gridded = [p for p in [source, *layers] if needs_grid(p)]
+    gridded = [p for p in [source, *layers] if p.needs_grid]
     bits = grid_bits(gridded, layers, kept, activation_bits)
     observer = FirstStepObserver if start == "paper" else "mse"
     first: dict[str, Grid] = {}

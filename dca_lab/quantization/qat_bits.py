@@ -11,19 +11,9 @@ from collections.abc import Mapping
 
 from torch import fx
 
+from dca_lab.quantization._checks import check_bits
 from dca_lab.quantization.graph import Planned
-from dca_lab.quantization.graph.plan import KEEPS_GRID
-
-
-def needs_grid(layer: Planned) -> bool:
-    """As in quantize_static: not a last layer with weights, nor what keeps the grid of its input."""
-    return layer.op not in KEEPS_GRID and not (layer.is_output and layer.module is not None)
-
-
-def check_bits(name: str, value: int) -> None:
-    """A ValueError unless `value` is a whole number from 2 to 8."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= 8:
-        raise ValueError(f"{name}={value!r}: give a whole number from 2 to 8")
+from dca_lab.quantization.graph.plan import KEEPS_GRID, layer_names
 
 
 def kept_layers(
@@ -35,8 +25,7 @@ def kept_layers(
         return {steps[0]: 8, steps[-1]: 8} if steps else {}
     if not isinstance(keep, Mapping):
         raise ValueError(f"keep={keep!r}: 'first and last', or a dict of layer -> bits ({{}} for none)")
-    names = {n.target: n.name for n in graph.graph.nodes if n.op == "call_module" and n.name in steps}
-    names |= {name: name for name in [*steps, "input"]}
+    names = layer_names(graph, layers) | {"input": "input"}
     for name, value in keep.items():
         if name not in names:
             raise ValueError(f"keep names {name!r}, which is none of {', '.join(sorted(names))}")

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from ._checks import check_bits
 from .calibration import calibration_batches, choose_grids, observer_factory
 from .graph import Planned, QuantizationError, plan, prepare
 from .graph.functions import apply
-from .graph.plan import KEEPS_GRID
+from .graph.plan import KEEPS_GRID, layer_names
 from .layer_codes import bias_codes, checked_codes, layer_codes
 from .model import StaticModel
 from .observers import Observer
@@ -83,23 +84,18 @@ def quantize_static(
     >>> static.steps[0].weight.dtype, static.steps[0].bias.dtype, static.steps[-1].grid
     (torch.int8, torch.int32, None)
     """
-    if (
-        isinstance(activation_bits, bool)
-        or not isinstance(activation_bits, int)
-        or not 2 <= activation_bits <= 8
-    ):
-        raise ValueError(f"activation_bits={activation_bits!r}: give a whole number from 2 to 8")
+    check_bits("activation_bits", activation_bits)
     observer_factory(observer)
     batches = calibration_batches(calibration)
     graph = prepare(model, batches[0])
     source, layers = plan(graph)
     if not layers:
         raise QuantizationError("the network has no layer: there is nothing to quantize")
-    names = _names(graph, layers)
+    names = layer_names(graph, layers)
     bits = _bits(weight_bits, names, reduce_range)
     codes = {names[n]: v for n, v in _known(weight_codes, names, "weight_codes").items()}
     chosen = dict(_known(grids, {layer.name: layer.name for layer in [source, *layers]}, "grids"))
-    missing = [p for p in [source, *layers] if p.name not in chosen and _needs_grid(p)]
+    missing = [p for p in [source, *layers] if p.name not in chosen and p.needs_grid]
     chosen |= choose_grids(graph, missing, batches, observer=observer, bits=activation_bits)
     steps: list[Step] = []
     for layer in layers:
@@ -107,11 +103,6 @@ def quantize_static(
             chosen[layer.name] = chosen[layer.inputs[0]]
         steps.append(_step(layer, chosen, codes.get(layer.name), bits.get(layer.name, 8), per_channel))
     return StaticModel(steps, chosen["input"], batches[0].shape[1:])
-
-
-def _needs_grid(layer: Planned) -> bool:
-    """A last layer with weights gives its sums; what keeps the grid of its input has none of its own."""
-    return layer.op not in KEEPS_GRID and not (layer.is_output and layer.module is not None)
 
 
 def _step(
@@ -145,13 +136,6 @@ def _table(layer: Planned, source: Grid, grid: Grid) -> Tensor:
     return grid.quantize(apply(layer.attributes["function"], x, layer.attributes["arguments"]))
 
 
-def _names(graph: nn.Module, layers: list[Planned]) -> dict[str, str]:
-    """Both names of each layer that has weights, "layer1.0.conv1" and "layer1_0_conv1" -> the step's name."""
-    steps = {layer.name for layer in layers if layer.module is not None}
-    targets = {n.target: n.name for n in graph.graph.nodes if n.op == "call_module" and n.name in steps}
-    return targets | {name: name for name in steps}
-
-
 def _known(given: Mapping | None, names: Mapping[str, str], what: str) -> Mapping:
     for name in given or {}:
         if name not in names:
@@ -169,6 +153,5 @@ def _bits(
     else:
         bits = dict.fromkeys(names.values(), weight_bits)
     for name, count in bits.items():
-        if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= 8:
-            raise ValueError(f"weight_bits={count!r} for layer {name!r}: give a whole number from 2 to 8")
+        check_bits("weight_bits", count, f"for layer {name!r}")
     return {name: min(count, 7) if reduce_range else count for name, count in bits.items()}

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dca_lab.quantization.group_weights import GroupWeights, check_bits
+from dca_lab.quantization._checks import check_bits
+from dca_lab.quantization.group_weights import GroupWeights
 from dca_lab.quantization.nearest import group_grid, quantize_groupwise
 
 floats = st.floats(-1000, 1000, width=32)
@@ -187,7 +188,7 @@ def test_group_weights_that_do_not_belong_together_are_refused():
 
 def test_two_to_eight_bits_are_let_through():
     for bits in range(2, 9):
-        check_bits(bits)
+        check_bits("bits", bits)
     for bits in (1, 9, True, 4.0, "4", None):
         with pytest.raises(ValueError, match="from 2 to 8"):
-            check_bits(bits)
+            check_bits("bits", bits)

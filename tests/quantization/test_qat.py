@@ -13,7 +13,7 @@ from dca_lab.quantization.graph import QuantizationError, plan, prepare
 from dca_lab.quantization.lsq import FirstStepObserver, LearnedStep, initial_step
 from dca_lab.quantization.observers import MSEObserver
 from dca_lab.quantization.qat import FakeQuantized, convert, prepare_qat
-from dca_lab.quantization.qat_bits import grid_bits, kept_layers, needs_grid
+from dca_lab.quantization.qat_bits import grid_bits, kept_layers
 from dca_lab.quantization.qat_layers import QuantizedLayer, least_error_step
 from dca_lab.quantization.static import quantize_static
 from dca_lab.quantization.static_file import load_static, save_static
@@ -249,7 +249,7 @@ def test_the_file_holds_two_bits_a_weight(trained, tmp_path):
 def test_the_rule_of_kept_layers_on_a_graph():
     graph = prepare(seeded(lambda: SmallCNN(channels=(4, 8))), torch.zeros(1, 1, 28, 28))
     source, layers = plan(graph)
-    gridded = [p for p in [source, *layers] if needs_grid(p)]
+    gridded = [p for p in [source, *layers] if p.needs_grid]
     assert [p.name for p in gridded] == ["input", "conv1", "conv2"]  # pools hand levels on, fc gives sums
     kept = kept_layers("first and last", graph, layers)
     assert kept == {"conv1": 8, "fc": 8}

@@ -64,6 +64,11 @@ class Planned:
     matters: tuple[float, float] = (-math.inf, math.inf)
     is_output: bool = False
 
+    @property
+    def needs_grid(self) -> bool:
+        """A last layer with weights gives its sums; what keeps the grid of its input has none of its own."""
+        return self.op not in KEEPS_GRID and not (self.is_output and self.module is not None)
+
 
 def plan(graph: fx.GraphModule) -> tuple[Planned, list[Planned]]:
     """The input, as a planned layer of op "input", and the layers of a prepared network in their order.
@@ -110,6 +115,13 @@ def plan(graph: fx.GraphModule) -> tuple[Planned, list[Planned]]:
             last = planned[result].name == layer.name
             layers.append(replace(layer, observed=end, matters=matters, is_output=last))
     return layers[0], layers[1:]
+
+
+def layer_names(graph: fx.GraphModule, layers: list[Planned]) -> dict[str, str]:
+    """Both names of each layer that has weights, "layer1.0.conv1" and "layer1_0_conv1" -> the step's name."""
+    steps = [layer.name for layer in layers if layer.module is not None]
+    targets = {n.target: n.name for n in graph.graph.nodes if n.op == "call_module" and n.name in steps}
+    return targets | {name: name for name in steps}
 
 
 def _is_relu(known: tuple[str, dict[str, Any]]) -> bool:
