@@ -68,6 +68,16 @@ def rows_of(name: str, x: Tensor) -> Tensor:
     return rows
 
 
+def checked_hessian(hessian: Tensor, inputs: int) -> Tensor:
+    """X^T X (I, I) in float64; ValueError when the shape is another one or a value is not finite."""
+    if tuple(hessian.shape) != (inputs, inputs):
+        raise ValueError(f"hessian must be X^T X of shape {(inputs, inputs)}, not {tuple(hessian.shape)}")
+    hessian = hessian.detach().double()
+    if not torch.isfinite(hessian).all():
+        raise ValueError("the hessian contains NaN or infinity: look at the calibration data")
+    return hessian
+
+
 @dataclass
 class InputStatistics:
     """What one layer received: see the formulas at the top of the file."""

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dca_lab.quantization._calibration import checked_hessian
 from dca_lab.quantization.nearest import quantize_groupwise
 
 
@@ -70,10 +71,7 @@ def clip_weights(
     grid = {"bits": bits, "group_size": group_size, "symmetric": symmetric}
     start = quantize_groupwise(weight, **grid)  # checks the weight
     (rows, inputs), size = weight.shape, start.group_size
-    if tuple(hessian.shape) != (inputs, inputs):
-        raise ValueError(f"hessian must be X^T X of shape {(inputs, inputs)}, not {tuple(hessian.shape)}")
-    if not torch.isfinite(hessian).all():
-        raise ValueError("the hessian contains NaN or infinity: look at the calibration data")
+    hessian = checked_hessian(hessian, inputs)
     if steps < 1 or not 0 <= smallest < 1:
         raise ValueError(f"steps={steps} must be at least 1, and smallest={smallest} in [0, 1)")
 
@@ -81,7 +79,7 @@ def clip_weights(
         return F.pad(matrix, (0, -inputs % size)).view(rows, -1, size)  # (O, G, g); zeros add no error
 
     float_groups = groups(weight.detach().double())
-    blocks = _diagonal_blocks(hessian.double(), size)
+    blocks = _diagonal_blocks(hessian, size)
     largest = float_groups.abs().amax(-1, keepdim=True)  # (O, G, 1)
     error = torch.full_like(largest, torch.inf)
     best = float_groups

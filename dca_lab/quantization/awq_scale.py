@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dca_lab.quantization._calibration import checked_hessian
 from dca_lab.quantization.nearest import quantize_groupwise
 
 
@@ -69,15 +70,12 @@ def awq_scales(
     inputs = len(salience)
     if not weights or any(w.ndim != 2 or w.shape[1] != inputs for w in weights):
         raise ValueError(f"weights must be matrices (O, {inputs}), got {[tuple(w.shape) for w in weights]}")
-    if tuple(hessian.shape) != (inputs, inputs):
-        raise ValueError(f"hessian must be X^T X of shape {(inputs, inputs)}, not {tuple(hessian.shape)}")
-    if not bool((torch.isfinite(salience) & (salience >= 0)).all()) or not torch.isfinite(hessian).all():
-        raise ValueError(
-            "salience must be finite and not negative, and hessian finite: look at the calibration"
-        )
+    hessian = checked_hessian(hessian, inputs)
+    if not bool((torch.isfinite(salience) & (salience >= 0)).all()):
+        raise ValueError("salience must be finite and not negative: look at the calibration data")
     if steps < 1:
         raise ValueError(f"steps={steps}: try at least one exponent")
-    salience, hessian = salience.double(), hessian.double()
+    salience = salience.double()
     alive = salience > 0
     salience = salience.clamp(min=float(salience[alive].min()) if alive.any() else 1.0)
     best = (torch.inf, torch.ones(inputs).double(), 0.0)

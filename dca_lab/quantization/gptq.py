@@ -27,7 +27,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from dca_lab.quantization._calibration import input_batches, linear_layers, next_hessians
+from dca_lab.quantization._calibration import checked_hessian, input_batches, linear_layers, next_hessians
 from dca_lab.quantization.group_weights import GroupWeights
 from dca_lab.quantization.nearest import group_grid, quantize_groupwise
 from dca_lab.quantization.weight_only import replace_linears
@@ -171,13 +171,9 @@ def quantize_gptq(
 
 def _checked(hessian: Tensor, inputs: int, damping: float) -> Tensor:
     """H in float64, or a ValueError."""
-    if tuple(hessian.shape) != (inputs, inputs):
-        raise ValueError(f"hessian must be X^T X of shape {(inputs, inputs)}, not {tuple(hessian.shape)}")
+    hessian = checked_hessian(hessian, inputs)
     if not damping >= 0:
         raise ValueError(f"damping must be at least 0, got {damping!r}")
-    hessian = hessian.detach().double()
-    if not torch.isfinite(hessian).all():
-        raise ValueError("the hessian contains NaN or infinity: look at the calibration data")
     if (hessian.diagonal() < 0).any():
         raise ValueError("the hessian has a negative diagonal: it must be X^T X, not another matrix")
     return hessian
