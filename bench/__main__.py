@@ -23,6 +23,7 @@ from tqdm import tqdm  # noqa: E402
 
 from bench import COMPARISONS, comparison  # noqa: E402
 from bench.common import PEERS, installed, versions  # noqa: E402
+from dca_lab.progress import hidden  # noqa: E402
 
 OUT = Path(__file__).resolve().parents[1] / "_build" / "bench.json"
 
@@ -77,10 +78,9 @@ def main(argv: list[str] | None = None) -> int:
         **options,
         "rows": {},
     }
-    hidden = True if os.environ.get("DCA_QUIET") else None
     for name in names:
         module, began = comparison(name), time.monotonic()
-        with tqdm(total=module.steps(**options), desc=name, leave=False, disable=hidden) as bar:
+        with tqdm(total=module.steps(**options), desc=name, leave=False, disable=hidden()) as bar:
 
             def tick(text: str, bar: tqdm = bar) -> None:
                 bar.set_postfix_str(text, refresh=False)

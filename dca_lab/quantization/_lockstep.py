@@ -8,12 +8,13 @@ correction itself: `bias_correction`, `refit` and `adaround` say what to replace
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, fx
 from tqdm.auto import tqdm
+
+from dca_lab.progress import hidden
 
 from .model import StaticModel
 from .simulate import simulate_step
@@ -54,9 +55,8 @@ def lockstep(
     position = {step.name: i for i, step in enumerate(static.steps)}
     floats = fx.Interpreter(graph)
     rounded = {"input": static.input_grid.fake_quantize(x)}
-    quiet = True if os.environ.get("DCA_QUIET") else None
     layers = sum(step.weight is not None for step in static.steps)
-    with tqdm(total=layers, desc=title, unit="layer", leave=False, delay=2, disable=quiet) as bar:
+    with tqdm(total=layers, desc=title, unit="layer", leave=False, delay=2, disable=hidden()) as bar:
         for i, node in enumerate(order):
             floats.env[node] = x if node.op == "placeholder" else floats.run_node(node)
             if node.name in steps:

@@ -9,13 +9,14 @@ whitepaper", arXiv:1806.08342, 2018. It is *not* training: no weight changes, no
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from tqdm.auto import tqdm
+
+from dca_lab.progress import hidden
 
 from .affine import affine_params
 from .graph import Planned, QuantizationError
@@ -124,9 +125,8 @@ def choose_grids(
     for layer, watcher in watched.values():
         readers.setdefault(layer.observed, []).append((layer, watcher))
     runner = _Watching(graph, readers)
-    quiet = True if os.environ.get("DCA_QUIET") else None
     with torch.no_grad():
-        for batch in tqdm(batches, desc="calibration", unit="batch", leave=False, delay=2, disable=quiet):
+        for batch in tqdm(batches, desc="calibration", unit="batch", leave=False, delay=2, disable=hidden()):
             runner.run(batch)
     found = {}
     for name, (_, watcher) in watched.items():

@@ -9,7 +9,6 @@ distributed and holds no technique: pruning, quantization and the others come in
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
+from dca_lab.progress import hidden
 from dca_lab.training.evaluation import evaluate, mode
 from dca_lab.training.history import History
 from dca_lab.training.losses import cross_entropy
@@ -129,8 +129,8 @@ def fit(
                 seed=seed,
             )
             stack.enter_context(run.resumed(path, epochs=epochs))
-        hidden = True if not progress or os.environ.get("DCA_QUIET") else None  # None: not in a file
-        bar = tqdm(total=total_steps, initial=run.history.steps, unit="step", leave=False, disable=hidden)
+        steps = {"total": total_steps, "initial": run.history.steps, "unit": "step"}
+        bar = tqdm(**steps, leave=False, disable=hidden(progress))
         stack.enter_context(bar)
         while run.epoch < epochs:
             began, earlier = time.perf_counter(), run.history.seconds
