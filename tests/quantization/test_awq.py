@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from language_networks import language_model
 from torch import nn
 from torch.nn import functional as F
 
-from dca_lab.models import TransformerLM
 from dca_lab.quantization._folding import attention_pairs, checked_pairs, fold, norm_pairs
 from dca_lab.quantization.awq import awq_scales, quantize_awq, scale_awq
 from dca_lab.quantization.gptq import quantize_gptq
@@ -16,14 +16,6 @@ from dca_lab.quantization.packed_linear import PackedLinear
 from dca_lab.quantization.salient import keep_channels
 from dca_lab.quantization.smoothquant import plant_outliers
 from dca_lab.quantization.weight_only import quantize_weights
-
-
-def language_model():
-    torch.manual_seed(0)
-    model = TransformerLM(vocabulary=20, width=32, heads=2, layers=2, context=16).eval()
-    for p in model.parameters():
-        p.data.add_(torch.randn_like(p) * 0.2)
-    return model, torch.randint(0, 20, (24, 16), generator=torch.Generator().manual_seed(1))
 
 
 def output_error(weight, scale, x, **options):

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from language_networks import language_model
 from torch import nn
 
-from dca_lab.models import TransformerLM
 from dca_lab.quantization._calibration import input_statistics
 from dca_lab.quantization.awq import clip_weights, quantize_awq, scale_awq
 from dca_lab.quantization.int4_onnx import export_int4
@@ -21,14 +21,6 @@ def scaled(*, bits=4, outputs=7, inputs=48):
     scale = (torch.rand(inputs, generator=g) * 4 + 0.1).half()
     weights = quantize_groupwise(torch.randn(outputs, inputs, generator=g), bits=bits, group_size=16)
     return replace(weights, input_scale=scale)
-
-
-def language_model():
-    torch.manual_seed(0)
-    model = TransformerLM(vocabulary=20, width=32, heads=2, layers=2, context=16).eval()
-    for p in model.parameters():
-        p.data.add_(torch.randn_like(p) * 0.2)
-    return model, torch.randint(0, 20, (24, 16), generator=torch.Generator().manual_seed(1))
 
 
 def same(a, b):

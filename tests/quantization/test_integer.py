@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dca_lab.quantization.integer import integer_step, multipliers
+from dca_lab.quantization.integer import integer_layer, integer_step, multipliers
+from dca_lab.quantization.products import exact_product
 from dca_lab.quantization.saturation import saturating_product
 from dca_lab.quantization.simulate import simulate_step
 from dca_lab.quantization.static import quantize_static
@@ -214,3 +215,21 @@ def test_multipliers_are_the_ratios_of_the_scales():
         )
     assert multipliers(Step("f", "flatten", ("a",), a), [a]) == []
     assert multipliers(Step("fc", "linear", ("a",), None, weight, weight_scale), [a]) == []
+
+
+def test_a_last_layer_gives_its_sums_as_plain_python_computes_them():
+    weight, bias = torch.tensor([[127, -127, 1], [0, 3, -5]], dtype=torch.int8), torch.tensor([7, -9])
+    x, source = torch.tensor([[255, 0, 13], [1, 2, 3]], dtype=torch.uint8), Grid(scale=0.5, zero_point=13)
+    scale = torch.tensor([0.1, 0.2])
+    step = Step(
+        "fc", "linear", ("input",), None, weight=weight, weight_scale=scale, bias=bias.to(torch.int32)
+    )
+    wanted = [
+        [
+            sum(w * (q - 13) for w, q in zip(row, each, strict=True)) + b
+            for row, b in zip([[127, -127, 1], [0, 3, -5]], (7, -9), strict=True)
+        ]
+        for each in ([255, 0, 13], [1, 2, 3])
+    ]
+    found = integer_layer(step, x, source, [], exact_product)
+    assert found.dtype == torch.int32 and found.tolist() == wanted

@@ -4,19 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from language_networks import language_model
 from torch import nn
 
-from dca_lab.models import TransformerLM
 from dca_lab.quantization.dynamic import quantize_dynamic
 from dca_lab.quantization.smoothquant import plant_outliers, smooth
-
-
-def language_model():
-    torch.manual_seed(0)
-    model = TransformerLM(vocabulary=20, width=32, heads=2, layers=2, context=16).eval()
-    for p in model.parameters():
-        p.data.add_(torch.randn_like(p) * 0.2)
-    return model, torch.randint(0, 20, (24, 16), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 0.8, 1.0])
