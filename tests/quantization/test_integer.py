@@ -224,12 +224,9 @@ def test_a_last_layer_gives_its_sums_as_plain_python_computes_them():
     step = Step(
         "fc", "linear", ("input",), None, weight=weight, weight_scale=scale, bias=bias.to(torch.int32)
     )
-    wanted = [
-        [
-            sum(w * (q - 13) for w, q in zip(row, each, strict=True)) + b
-            for row, b in zip([[127, -127, 1], [0, 3, -5]], (7, -9), strict=True)
-        ]
-        for each in ([255, 0, 13], [1, 2, 3])
-    ]
+    wanted = []
+    for levels in x.tolist():
+        sums = [sum(w * (q - 13) for w, q in zip(row, levels, strict=True)) for row in weight.tolist()]
+        wanted.append([sums[0] + 7, sums[1] - 9])
     found = integer_layer(step, x, source, [], exact_product)
     assert found.dtype == torch.int32 and found.tolist() == wanted
