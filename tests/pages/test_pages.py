@@ -83,8 +83,13 @@ def test_the_page_in_a_browser(chromium, html, page, scheme):
         tab.goto((html / page).as_uri(), wait_until="load")
         tab.wait_for_timeout(300)
         if tab.locator(".math").count():
-            tab.wait_for_function("document.querySelectorAll('mjx-container').length > 0")
+            tab.evaluate("() => MathJax.startup.promise.then(() => true)")
+            assert tab.locator("mjx-container").count()
         assert tab.evaluate("document.documentElement.dataset.theme") == scheme
+        cut = tab.evaluate(
+            "[...document.querySelectorAll('mjx-container[display=true]')]"
+            ".filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 60))"
+        )
         # preload would fetch the style sheets by script, which a browser forbids for files
         findings = Axe().run(tab, options={"preload": False}).response["violations"]
     finally:
@@ -97,6 +102,7 @@ def test_the_page_in_a_browser(chromium, html, page, scheme):
     ]
     assert not outside
     assert not said
+    assert not cut, f"display formulas wider than the column, to be broken into lines: {cut}"
     assert not serious, "\n".join(serious)
 
 
