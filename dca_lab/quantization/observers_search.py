@@ -63,7 +63,8 @@ def squared_error(
     q_min, q_max = levels(bits, signed=symmetric, symmetric=symmetric)
     s, z = scale.double().numpy()[:, None], zero_point.numpy()[:, None]
     k = np.clip(np.round(edges / s), q_min - z, q_max - z)
-    integral = s**3 * k / 12 + (edges - s * k) ** 3 / 3
+    rest = edges - s * k
+    integral = s**3 * k / 12 + rest * rest * rest / 3  # products: a power in numpy is far slower
     return np.diff(integral, axis=1) @ (counts / np.diff(edges))
 
 
