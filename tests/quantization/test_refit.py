@@ -48,6 +48,23 @@ def test_it_beats_bias_correction_on_the_data_it_saw():
     assert errors[2] < errors[1] and errors[2] < 0.9 * errors[0]
 
 
+def test_damping_trades_the_examples_that_were_seen_for_others():
+    """Fifty examples and forty inputs: nearly undamped, the fit follows the examples and not the network."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 5)).eval()
+    seen, others = torch.randn(50, 40), torch.randn(1000, 40)
+    static = quantize_static(model, seen, activation_bits=4)
+    options = {"activation_bits": 4, "grids": {n: g for n, g in static.grids.items() if g}}
+
+    def errors(**damping):
+        fitted = quantize_static(refit(model, seen, **damping, **options), seen, **options)
+        with torch.no_grad():
+            return [float((fitted(x) - model(x)).norm() / model(x).norm()) for x in (seen, others)]
+
+    free, damped = errors(damping=1e-4), errors()
+    assert free[0] < damped[0] and damped[1] < 0.8 * free[1]
+
+
 @pytest.mark.parametrize("correction", ["refit", "bias", None])
 def test_quantize_best_is_better_than_plain(correction):
     model, x = network()
