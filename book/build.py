@@ -1,4 +1,4 @@
-"""Build the book: execute what is stale, then render every page, warnings being errors.
+"""Build the book: write the labs' student copies, execute what is stale, render every page, warnings being errors.
 
 python book/build.py [--root FOLDER] [--execute-only] [--workers N]
 """
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from execute import execute
+from labs import write_copies
 
 
 def main() -> int:
@@ -23,6 +24,7 @@ def main() -> int:
     args = parser.parse_args()
     root = args.root.resolve()
 
+    write_copies(root)
     ran = execute(root, root / "_build" / ".jupyter_cache", workers=args.workers)
     print(f"{len(ran)} notebooks executed, the others taken from the cache", flush=True)
     if args.execute_only:

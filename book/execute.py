@@ -82,8 +82,8 @@ def package_files(root: Path, names: set[str]) -> set[Path]:
     return reached
 
 
-def dependency_key(notebook: nbformat.NotebookNode, root: Path) -> str:
-    """Hash of all that a notebook's outputs depend on, besides its own code cells."""
+def dependency_key(notebook: nbformat.NotebookNode, root: Path, folder: Path | None = None) -> str:
+    """Hash of all that a notebook's outputs depend on, besides its own code cells: modules in its `folder` too."""
     names: set[str] = set()
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -95,7 +95,8 @@ def dependency_key(notebook: nbformat.NotebookNode, root: Path) -> str:
                 pass  # a cell that is meant to fail is executed like any other, and shows its error
     digest = hashlib.sha256()
     style = root / "dca_lab" / "style.mplstyle"
-    for path in [*sorted(package_files(root, names)), style, root / "data" / "SHA256SUMS"]:
+    beside = sorted(folder.glob("*.py")) if folder else []
+    for path in [*sorted(package_files(root, names)), *beside, style, root / "data" / "SHA256SUMS"]:
         if path.is_file():
             digest.update(path.relative_to(root).as_posix().encode())
             digest.update(path.read_bytes())
@@ -110,7 +111,7 @@ def stale(root: Path, cache) -> list[tuple[Path, nbformat.NotebookNode, str]]:
     waiting = []
     for path in notebooks(root):
         notebook = nbformat.read(path, as_version=4)
-        key = dependency_key(notebook, root)
+        key = dependency_key(notebook, root, path.parent)
         try:
             record = cache.match_cache_notebook(notebook)
             if record.data.get("key") == key:

@@ -3,6 +3,8 @@
     dca info            versions, cores, instruction sets, the measured roofline
     dca data            the shipped data sets, verified against their checksums
     dca measure MODEL   parameters, MACs, bytes, latency, peak memory, share of the roofline
+    dca lab ...         the labs: list them, hand them out, test their graders
+    dca grade ...       grade a folder of notebooks (both in `grading.cli`)
 
 Each command imports what it needs when it runs, so that ``dca --help`` answers at once. What this is
 *not*: a second implementation. Each command prints what a function of the package returns.
@@ -18,6 +20,7 @@ from typing import Any
 import click
 
 from dca_lab import __version__
+from dca_lab.grading import cli as grading
 
 PACKAGES = (
     "torch",
@@ -37,6 +40,8 @@ main = click.Group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 click.version_option(__version__, prog_name="dca")(main)
+main.add_command(grading.lab_group)
+main.add_command(grading.grade)
 
 
 def _rows(title: str, rows: list[tuple[str, str]]) -> None:
