@@ -69,8 +69,8 @@ def _compare(answer: Any, expected: Any, rtol: float, atol: float, where: str) -
 
 
 def _compare_sequences(answer: Any, expected: Any, rtol: float, atol: float, where: str) -> Difference | None:
-    if kind_of(answer) == "number":
-        answer = list(array_of(answer)) if array_of(answer).ndim else answer
+    if kind_of(answer) == "number" and (numbers := array_or_none(answer)) is not None and numbers.ndim:
+        answer = list(numbers) if len(numbers) == len(expected) else [None] * len(numbers)
     if kind_of(answer) != "sequence":
         return Difference("type", f"{where}it is {named(answer)}, and should be {named(expected)}")
     if len(answer) != len(expected):
