@@ -19,6 +19,8 @@ COMPARISONS = {
     "hard-int8": "bench.quantization.hard_int8",
     "int4": "bench.quantization.int4",
     "qat": "bench.quantization.qat",
+    "grading": "bench.grading.cost",
+    "grading-kills": "bench.grading.kills",
 }
 
 

@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
     True
     """
     found = {"torch": torch.__version__}
-    for name in ("dca-lab", "numpy", "onnxruntime", *PEERS):
+    for name in ("dca-lab", "numpy", "onnxruntime", "nbgrader", "otter-grader", *PEERS):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

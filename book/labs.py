@@ -22,9 +22,19 @@ def write_copies(root: Path) -> list[Path]:
     copies = []
     for source in sorted((root / "chapters" / "labs").glob("*/lab.ipynb")):
         path = source.with_name(COPY)
-        text = nbformat.writes(student_notebook(load_lab(source.parent))) + "\n"
+        text = nbformat.writes(_pictures_inside(student_notebook(load_lab(source.parent)))) + "\n"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             with replacing(path) as beside:
                 beside.write_text(text, encoding="utf-8")
         copies.append(path)
     return copies
+
+
+def _pictures_inside(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with its attachments written into the text: MyST-NB knows data URIs, and no attachments."""
+    for cell in notebook.cells:
+        for name, kinds in cell.pop("attachments", {}).items():
+            for kind, data in kinds.items():
+                uri = f"data:{kind};base64,{''.join(data.split())}"
+                cell.source = cell.source.replace(f"(attachment:{name})", f"({uri})")
+    return notebook
