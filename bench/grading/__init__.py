@@ -1,0 +1,1 @@
+"""Grading a class beside nbgrader and otter-grader, and a grader that is killed."""
