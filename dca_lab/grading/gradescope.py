@@ -51,7 +51,9 @@ def gradescope_result(record: Mapping[str, Any], *, visibility: str = "visible")
     ]
     return {
         "score": round(shown.score, 4),
-        "execution_time": round(shown.seconds),  # whole seconds: a finer clock could carry what a notebook saw
+        "execution_time": round(
+            shown.seconds
+        ),  # whole seconds: a finer clock could carry what a notebook saw
         "output": "\n".join(said),
         "output_format": "text",
         "test_output_format": "text",
