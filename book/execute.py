@@ -26,7 +26,7 @@ from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.executors.utils import single_nb_execution
 from tqdm import tqdm
 
-CELL_TIMEOUT = 180  # seconds; a whole chapter should finish within 60
+CELL_TIMEOUT = 300  # seconds; a whole chapter should finish within 60
 VERSIONS = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "ipykernel")
 
 

@@ -130,7 +130,7 @@ def _here(lab: Lab, jobs: list[Job], *, workers: int, seed: str, level: str) -> 
     own, opened, stopping = threading.local(), [], threading.Event()
 
     def fresh() -> Sandbox:
-        own.sandbox = Sandbox(level=level, helpers=lab.helpers, files=lab.files)
+        own.sandbox = Sandbox(level=level, **lab.sandbox)
         opened.append(own.sandbox)
         return own.sandbox
 

@@ -107,7 +107,7 @@ def tried(labs: tuple[str, ...]) -> None:
     for name in labs:
         try:
             lab = load_lab(name)
-            with Sandbox(helpers=lab.helpers, files=lab.files) as sandbox:
+            with Sandbox(**lab.sandbox) as sandbox:
                 findings = selftest(lab, sandbox=sandbox)
         except (LabError, SandboxError) as error:
             raise click.ClickException(f"{name}: {error}") from error

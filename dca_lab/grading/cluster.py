@@ -175,7 +175,7 @@ def _sandbox(lab: Lab, level: str) -> Sandbox:
     if name not in mine:
         while mine:
             mine.popitem()[1].close()
-        mine[name] = Sandbox(level=level, helpers=lab.helpers, files=lab.files)
+        mine[name] = Sandbox(level=level, **lab.sandbox)
     return mine[name]
 
 

@@ -138,6 +138,12 @@ class Lab:
         path = self.folder / "measure.py"
         return (path,) if path.is_file() else ()
 
+    @property
+    def sandbox(self) -> dict[str, Any]:
+        """What a `Sandbox` for this lab is opened with. A lab whose notebook trains needs the optimizers loaded."""
+        text = (self.folder / "lab.ipynb").read_text(encoding="utf-8")
+        return {"helpers": self.helpers, "files": self.files, "optimizers": "torch.optim" in text}
+
     def exercise(self, name: str) -> Exercise:
         """The exercise of that name; KeyError lists those there are."""
         for exercise in self.exercises:

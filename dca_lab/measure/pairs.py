@@ -23,7 +23,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom
 
 MINIMUM_SAMPLE = 2e-3  # seconds: a thousand times the resolution of the clocks that are read
 LARGEST_LOOP = 1 << 20
@@ -50,6 +49,8 @@ def median_interval(values: np.ndarray, *, confidence: float = 0.95) -> tuple[fl
     >>> median_interval(np.arange(10.0))
     (1.0, 8.0)
     """
+    from scipy.stats import binom  # here, since it takes a second and most who import `measure` never ask
+
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence!r}: give a probability between 0 and 1, such as 0.95")
     ordered = np.sort(np.asarray(values, dtype=np.float64))

@@ -25,7 +25,7 @@ LEVEL = "stand-in"
 class StandIn:
     """Has the methods of `Sandbox` that grading uses. `said` keeps every call; a cell that says so breaks it."""
 
-    def __init__(self, *, level=LEVEL, helpers=(), files=()):
+    def __init__(self, *, level=LEVEL, helpers=(), files=(), optimizers=False):
         self.level, self.said, self.closed = level, [], False
 
     @contextmanager

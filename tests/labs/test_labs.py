@@ -21,7 +21,7 @@ def test_no_wrong_answer_passes_and_no_right_one_fails(name):
     if all(reasons.values()):
         pytest.skip(f"no sandbox works here: {reasons}")
     lab = load_lab(name)
-    with Sandbox(helpers=lab.helpers, files=lab.files) as sandbox:
+    with Sandbox(**lab.sandbox) as sandbox:
         findings = selftest(lab, sandbox=sandbox, show_progress=False)
     assert len(findings) > 10 * len(lab.exercises), "too little was tried"
     assert not [str(one) for one in findings if one.status == "wrong"]

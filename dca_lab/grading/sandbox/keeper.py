@@ -37,8 +37,16 @@ CREDENTIALS = struct.Struct("3i")
 class Keeper:
     """One zygote at a time, in the level `level`, with the overlay's helpers and files."""
 
-    def __init__(self, level: str, helpers: Iterable[str], files: Iterable[Path], limits: Limits) -> None:
+    def __init__(
+        self,
+        level: str,
+        helpers: Iterable[str],
+        files: Iterable[Path],
+        optimizers: bool,
+        limits: Limits,
+    ) -> None:
         self.level, self.limits, self._number = level, limits, next(_NUMBERS)
+        self._optimizers = optimizers
         self._top = Path(tempfile.mkdtemp(prefix="dca-grade-"))
         self._top.chmod(0o711)  # another user walks through, and lists nothing
         self._overlay = self._top / "overlay"
@@ -198,6 +206,7 @@ class Keeper:
             "site": list(places.packages()),
             "private": "/tmp" if wrapped else str(self._private),
             "walls": walls,
+            "optimizers": self._optimizers,
             "landlock": walls and landlock.version() > 0,
             "readable": [*readable, *places.DEVICES, top],
             "listable": listable,

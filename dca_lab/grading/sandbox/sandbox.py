@@ -31,6 +31,8 @@ class Sandbox:
         Dotted modules of the package that student code may import; nearly always none.
     files : iterable of Path
         Files that students were given, such as the lab's ``measure.py``: student code may import them.
+    optimizers : bool
+        Whether ``torch.optim`` is loaded once for all: it costs a second, and each process a little.
     limits : Limits
         What one student's process may use.
 
@@ -46,11 +48,12 @@ class Sandbox:
         level: str | None = None,
         helpers: Iterable[str] = (),
         files: Iterable[Path] = (),
+        optimizers: bool = False,
         limits: Limits | None = None,
     ) -> None:
         self.level = levels.choose(level)
         self.limits = limits or Limits()
-        self._keeper = Keeper(self.level, helpers, files, self.limits)
+        self._keeper = Keeper(self.level, helpers, files, optimizers, self.limits)
         self._finalizer = weakref.finalize(self, self._keeper.close)
         self._student: Student | None = None
 

@@ -34,7 +34,7 @@ def main(control: int, settings: dict) -> None:
     sys.path[:] = [*sys.path, *settings["site"]]
     sys.argv[:] = ["notebook"]
     sys.dont_write_bytecode = True
-    load()
+    load(settings["optimizers"])
     from dca_lab.grading.sandbox.inside import child, landlock, walls
     from dca_lab.grading.sandbox.inside.wipe import wipe
 
@@ -91,14 +91,15 @@ def fork(end: int, settings: dict, request: dict, rules: int | None, child) -> i
     return pid
 
 
-def load() -> None:
+def load(optimizers: bool) -> None:
     """Import what notebooks use; what is not installed is left out, as it would be in the notebook."""
     import numpy as np
     import torch
 
     torch.set_num_threads(1)
     torch.ones(4, 4) @ torch.ones(4, 4)
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimizer imports for a second
+    if optimizers:
+        torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first one imports for a second
     np.ones((4, 4)) @ np.ones((4, 4))
     with suppress(ImportError):
         import matplotlib
