@@ -86,7 +86,7 @@ DENIED = {
     "passwords": "return open('/etc/shadow').read()",
     "home": "return os.listdir(os.path.expanduser('~root'))",
     "temporary folder": "return os.listdir(os.path.dirname(args[0]['secret']) + '/..')",
-    "other temporary files": "open('/tmp/left-behind', 'w' if os.getcwd() != '/tmp/work' else 'r')",
+    "other temporary files": "open('/tmp/left-behind', 'r' if os.environ['TMPDIR'].startswith('/tmp/work') else 'w')",
     "shared memory, file": "open('/dev/shm/left', 'w')",
     "shared memory": "from multiprocessing import shared_memory\nreturn shared_memory.SharedMemory(create=True, size=9).name",
     "memory file": "return os.memfd_create('left')",
@@ -414,5 +414,5 @@ def test_bubblewrap_without_landlock(monkeypatch, goals):
     monkeypatch.setattr("dca_lab.grading.sandbox.keeper.landlock.version", lambda: 0)
     with Sandbox(level="bubblewrap", limits=LIMITS) as sandbox:
         assert [(name, reply) for name, fine, reply in denied(sandbox, goals) if not fine] == []
-        assert attack(sandbox, "open('/tmp/left', 'w').write('x')\nreturn 1").value == 1
-        assert attack(sandbox, "return os.listdir('/tmp'), os.listdir('/')").value[0] == ["work"]
+        assert attack(sandbox, "open('../left', 'w').write('x')\nreturn 1").value == 1
+        assert attack(sandbox, "return os.listdir('..'), os.listdir('/')").value[0] == ["work"]

@@ -38,6 +38,12 @@ def find() -> str | None:
         return None
 
 
+@cache
+def private() -> str:
+    """Where students may write, inside: /tmp, unless that would cover an interpreter or packages that lie beneath it."""
+    return "/private" if any(path.startswith("/tmp/") for path in places.roots()) else "/tmp"
+
+
 def command(overlay: str, limits: Limits, environment: dict[str, str]) -> list[str]:
     """The start of the command line: what follows it runs inside."""
     line = [find() or "bwrap", "--unshare-all", "--uid", NOBODY, "--gid", NOBODY, "--new-session"]
@@ -58,8 +64,8 @@ def command(overlay: str, limits: Limits, environment: dict[str, str]) -> list[s
                 if Path(path).is_dir()
                 else ["--ro-bind", "/dev/null", path]
             )
-    line += ["--ro-bind", overlay, OVERLAY, "--size", str(2 * limits.file_bytes), "--tmpfs", "/tmp"]
-    return [*line, "--remount-ro", "/", "--chdir", "/tmp"]
+    line += ["--ro-bind", overlay, OVERLAY, "--size", str(2 * limits.file_bytes), "--tmpfs", private()]
+    return [*line, "--remount-ro", "/", "--chdir", private()]
 
 
 @cache

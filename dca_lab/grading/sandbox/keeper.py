@@ -204,7 +204,7 @@ class Keeper:
         )
         settings = {
             "site": list(places.packages()),
-            "private": "/tmp" if wrapped else str(self._private),
+            "private": bubblewrap.private() if wrapped else str(self._private),
             "walls": walls,
             "optimizers": self._optimizers,
             "landlock": walls and landlock.version() > 0,

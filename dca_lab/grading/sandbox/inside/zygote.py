@@ -29,6 +29,9 @@ MESSAGE = 1 << 16
 def main(control: int, settings: dict) -> None:
     """Load, report, then fork on request; returns when the grader closes the control socket."""
     os.umask(0o022)
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # as in a notebook; in the background it may be ignored
     os.makedirs(os.path.join(settings["private"], "work"), exist_ok=True)
     os.environ["MPLCONFIGDIR"] = os.environ["HOME"] = settings["private"]
     sys.path[:] = [*sys.path, *settings["site"]]
