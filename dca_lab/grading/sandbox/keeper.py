@@ -65,7 +65,11 @@ class Keeper:
     @property
     def folder(self) -> str:
         """The private folder as the grader sees it; that of bubblewrap is in another world, behind its process."""
-        return f"/proc/{self.pid}/root/tmp" if self.level == "bubblewrap" else str(self._private)
+        return (
+            f"/proc/{self.pid}/root{bubblewrap.private()}"
+            if self.level == "bubblewrap"
+            else str(self._private)
+        )
 
     def start(self) -> None:
         """Start a zygote and wait until it has loaded everything."""
