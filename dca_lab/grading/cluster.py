@@ -15,6 +15,8 @@ travel as they are: use a private network, or Dask's TLS.
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -181,13 +183,14 @@ def _sandbox(lab: Lab, level: str) -> Sandbox:
 
 @lru_cache(maxsize=8)
 def _unpacked(parcel: SentLab) -> Lab:
-    """The lab from its files, once for each worker process."""
-    with tempfile.TemporaryDirectory(prefix="dca-lab-") as top:
-        folder = Path(top) / parcel.name
-        folder.mkdir()
-        for name, data in parcel.files:
-            (folder / name).write_bytes(data)
-        lab = load_lab(folder)
+    """The lab from its files, once for each worker process, which removes them when it ends."""
+    top = tempfile.mkdtemp(prefix="dca-lab-")
+    atexit.register(shutil.rmtree, top, ignore_errors=True)
+    folder = Path(top) / parcel.name
+    folder.mkdir()
+    for name, data in parcel.files:
+        (folder / name).write_bytes(data)
+    lab = load_lab(folder)
     if lab.digest != parcel.digest:
         raise RuntimeError("the lab was changed while its class was graded")
     return lab
