@@ -74,12 +74,14 @@ def describe(
     reply, found = replies[index], wrong[index]
     parts = [_count(len(cases), wrong, hidden)]
     if reply.kind != "value" and found.kind != "changed":
-        parts.append(what_happened(reply, hidden=hidden))
-    elif hidden:
-        parts.append(_hidden_sentence(found, expected[index]))
+        sentence = what_happened(reply, hidden=hidden)
+    else:
+        sentence = _hidden_sentence(found, expected[index]) if hidden else f"{found.text}."
+    if hidden:
+        parts.append(sentence[:1].upper() + sentence[1:])
     else:
         arguments = ", ".join(show(argument, 100) for argument in cases[index].args)
-        parts.append(f"For {name}({arguments}) {found.text}.")
+        parts.append(f"For {name}({arguments}) {sentence}")
     parts += _hints(cases, replies, expected, wrong, index, hidden)
     return " ".join(part for part in parts if part)
 
@@ -125,7 +127,8 @@ def _hints(
     if right and not hints and wrong[index].kind != "changed":
         for what, of in (("shape", _shapes), ("dtype", _dtypes)):
             seen = {of(cases[one].args) for one in right}
-            if not any(of(cases[one].args) in seen for one in wrong):
+            # right for one shape only; where several are right, another thing tells the cases apart
+            if len(seen) == 1 and not any(of(cases[one].args) in seen for one in wrong):
                 hints.append(f"Does it depend on the {what} of its input?")
                 break
     return hints

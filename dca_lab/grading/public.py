@@ -101,7 +101,12 @@ def _score(recorded: Recorded, function: Any) -> Score:
         replies.append(call(function, case.args, recorded.exercise.seconds))
         if replies[-1].kind == "timeout":
             slow = f"it took longer than the {recorded.exercise.seconds:g} seconds that one call may take"
-            return Score(0.0, f"{slow}: is there a loop that could be an array operation?")
+            less = (
+                "train fewer steps, or less"
+                if recorded.exercise.judge
+                else "is there a loop that could be an array operation?"
+            )
+            return Score(0.0, f"{slow}: {less}")
     try:
         return judge_exercise(recorded.exercise, recorded.cases, replies, hidden=False, key=recorded)
     except Exception as error:  # a capstone's measurement of something that it did not foresee

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -122,6 +123,18 @@ def leaks(lab: Lab, text: str) -> list[str]:
     return found
 
 
+def without_book(markdown: str) -> str:
+    """Text as it can be read outside of the book: no labels, and the chapters' names instead of links to them.
+
+    Examples
+    --------
+    >>> without_book("(lab-cost)=\\n# Lab\\nIt belongs to [One layer](../../math/model.ipynb).")
+    '# Lab\\nIt belongs to *One layer*.'
+    """
+    markdown = re.sub(r"^\([\w-]+\)=\n", "", markdown, flags=re.MULTILINE)
+    return re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"*\1*", markdown)
+
+
 def _target(cell: Mapping[str, Any], png: bytes) -> dict[str, Any]:
     alt = (
         cell["metadata"].get("mystnb", {}).get("image", {}).get("alt")
@@ -141,6 +154,9 @@ def _plain(lab: Lab, out: Path, *, constants: dict | None, student: str | None, 
     import nbformat
 
     notebook = student_notebook(lab, constants=constants, student=student, targets=targets)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = without_book(cell.source)
     path = out / f"{lab.name}.ipynb"
     checks_file.write(lab, out / f"{lab.name}.checks", constants)
     if (lab.folder / "measure.py").is_file():

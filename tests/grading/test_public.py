@@ -54,15 +54,15 @@ def test_known_answers(notebook, known):
 
 BROKEN = {
     "raise NotImplementedError('write it')": "double: not written yet.",
-    "return nothing": "double: it raised NameError in line 2: name 'nothing' is not defined.",
-    "return helper(x)": "double: it raised ZeroDivisionError in line 5: division by zero.",
+    "return nothing": "it raised NameError in line 2: name 'nothing' is not defined.",
+    "return helper(x)": "it raised ZeroDivisionError in line 5: division by zero.",
     "pass": "is there a `return`?",
     "print(2 * x)": "is there a `return`?",
-    "import sys; sys.exit(1)": "double: the process ended during the call",
+    "import sys; sys.exit(1)": "the process ended during the call",
     "return torch.nn.Linear(1, 1)": "return arrays, numbers or text, not Module",
-    "raise BaseException('odd')": "double: it raised BaseException in line 2: odd.",
-    "raise Silent": "double: it raised Silent in line 2.",
-    "return double(x)": "double: it raised RecursionError",
+    "raise BaseException('odd')": "it raised BaseException in line 2: odd.",
+    "raise Silent": "it raised Silent in line 2.",
+    "return double(x)": "it raised RecursionError",
     "return Liar()": "cannot be sent",
     "return 2 * x.numpy().astype(complex)": "cannot be sent",
 }
