@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -99,9 +100,14 @@ def test_a_function_that_is_none(notebook, cell, said):
     assert said in notebook(double=cell)[1]
 
 
-def test_a_slow_function(released):
-    reply = call(lambda x: x, (1,), seconds=-1.0)
-    assert reply.kind == "timeout"
+def test_a_slow_function_that_is_not_to_be_interrupted():
+    def stubborn(x):
+        try:
+            time.sleep(0.2)
+        except BaseException:
+            return x
+
+    assert call(stubborn, (1,), 0.1).kind == "timeout"
 
 
 def test_interrupting_is_the_students_right(notebook):
@@ -205,3 +211,15 @@ def test_every_name_that_is_offered_is_there():
         assert getattr(package, name) is not None
     with pytest.raises(AttributeError, match="lab_checks"):
         package.nothing  # noqa: B018
+
+
+def test_an_endless_function_is_interrupted():
+    def endless(x):
+        while True:
+            try:
+                pass
+            except Exception:
+                pass
+
+    assert call(endless, (1,), 0.1).kind == "timeout"
+    assert call(lambda x: x, (1,), 0.1).value == 1
