@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from dca_lab.grading.answers import Answer
 
+MOST_TIMEOUTS = 3  # of one exercise in one phase: then its other cases are not tried
 PUBLIC_SEED = (
     0  # of the visible cases: the same for everyone, so that a student can talk about "the third case"
 )

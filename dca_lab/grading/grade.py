@@ -20,14 +20,13 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from dca_lab.grading.exercise import Case, Exercise, Lab, Score, generator, public_cases
+from dca_lab.grading.exercise import MOST_TIMEOUTS, Case, Exercise, Lab, Score, generator, public_cases
 from dca_lab.grading.judge import judge_exercise
 from dca_lab.grading.notebook import Cells
 from dca_lab.grading.sandbox import CellError, Sandbox, SandboxError, Student
 from dca_lab.grading.values import Reply
 
 Record = dict[str, Any]
-MOST_TIMEOUTS = 3  # then the exercise's other cases are not tried
 GRADER_ERROR = "grader error"
 OURS = (
     "This exercise could not be graded. The mistake is the grader's, not yours; your instructor sees it, too."

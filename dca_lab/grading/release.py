@@ -159,8 +159,8 @@ def _plain(lab: Lab, out: Path, *, constants: dict | None, student: str | None, 
             cell.source = without_book(cell.source)
     path = out / f"{lab.name}.ipynb"
     checks_file.write(lab, out / f"{lab.name}.checks", constants)
-    if (lab.folder / "measure.py").is_file():
-        shutil.copyfile(lab.folder / "measure.py", out / "measure.py")
+    for file in lab.files:
+        shutil.copy(file, out)
     with replacing(path) as beside:
         beside.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     return path

@@ -70,8 +70,8 @@ def _draw(lab: Lab, notebook: dict[str, Any], wanted: list[int], values: dict[st
     node = nbformat.from_dict(notebook)
     with tempfile.TemporaryDirectory() as folder:
         checks_file.write(lab, Path(folder) / f"{lab.name}.checks", values)
-        if (lab.folder / "measure.py").is_file():
-            shutil.copy(lab.folder / "measure.py", folder)
+        for file in lab.files:
+            shutil.copy(file, folder)
         client = NotebookClient(
             node, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": folder}}
         )

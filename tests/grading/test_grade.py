@@ -8,8 +8,8 @@ import torch
 from grading_stand_in import DOUBLE, FEW, RELU, SOLVED, TINY, StandIn
 
 from dca_lab.grading import generator, load_lab
-from dca_lab.grading.exercise import public_cases
-from dca_lab.grading.grade import MOST_TIMEOUTS, grade_submission
+from dca_lab.grading.exercise import MOST_TIMEOUTS, public_cases
+from dca_lab.grading.grade import grade_submission
 from dca_lab.grading.notebook import Cells
 from dca_lab.grading.sandbox import Sandbox, SandboxError, available_levels
 

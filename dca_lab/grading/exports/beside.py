@@ -22,12 +22,10 @@ from typing import Any
 
 from dca_lab.grading import checks_file
 from dca_lab.grading.checks_file import Recorded
-from dca_lab.grading.exercise import Score
+from dca_lab.grading.exercise import MOST_TIMEOUTS, Score
 from dca_lab.grading.judge import judge_exercise
 from dca_lab.grading.public import call
 from dca_lab.grading.values import Reply
-
-MOST_TIMEOUTS = 3  # as in `grade`, which is not imported here: it brings the sandbox
 
 
 def earned(file: str, name: str, namespace: Mapping[str, Any]) -> Score:

@@ -48,8 +48,8 @@ def release(lab: Lab, out: Path, *, constants: dict | None, student: str | None,
     folder, hidden = out / "source" / lab.name, out / "hidden" / lab.name
     for place in (folder, hidden):
         place.mkdir(parents=True, exist_ok=True)
-        if (lab.folder / "measure.py").is_file():
-            shutil.copyfile(lab.folder / "measure.py", place / "measure.py")
+        for file in lab.files:
+            shutil.copy(file, place)
     checks_file.write(lab, folder / f"{lab.name}.checks", constants)
     write_hidden(lab, hidden / f"{lab.name}.hidden", constants)
     path = folder / f"{lab.name}.ipynb"
