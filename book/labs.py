@@ -22,7 +22,7 @@ def write_copies(root: Path) -> list[Path]:
     copies = []
     for source in sorted((root / "chapters" / "labs").glob("*/lab.ipynb")):
         path = source.with_name(COPY)
-        text = nbformat.writes(_pictures_inside(student_notebook(load_lab(source.parent)))) + "\n"
+        text = nbformat.writes(_pictures_inside(student_notebook(load_lab(source.parent), book=True))) + "\n"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             with replacing(path) as beside:
                 beside.write_text(text, encoding="utf-8")

@@ -76,8 +76,12 @@ def student_notebook(
     constants: dict[str, Any] | None = None,
     student: str | None = None,
     targets: bool = True,
+    book: bool = False,
 ) -> NotebookNode:
-    """The notebook that a student gets: no answers, no outputs, validated against the notebook format."""
+    """The notebook that a student gets: no answers, no outputs, validated against the notebook format.
+
+    Labels and links to chapters stay only in the `book`, where they lead somewhere.
+    """
     import nbformat
 
     values = {**lab.constants, **(constants or {})}
@@ -91,6 +95,8 @@ def student_notebook(
     variant = {"constants": values, "student": student}
     what = json.dumps([lab.name, variant], default=repr)
     for number, cell in enumerate(cells):
+        if cell["cell_type"] == "markdown" and not book:
+            cell["source"] = without_book("".join(cell["source"]))
         cell["id"] = hashlib.sha256(f"{what} {number}".encode()).hexdigest()[:12]
     notebook["cells"] = cells
     notebook["metadata"] = {
@@ -154,9 +160,6 @@ def _plain(lab: Lab, out: Path, *, constants: dict | None, student: str | None, 
     import nbformat
 
     notebook = student_notebook(lab, constants=constants, student=student, targets=targets)
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = without_book(cell.source)
     path = out / f"{lab.name}.ipynb"
     checks_file.write(lab, out / f"{lab.name}.checks", constants)
     for file in lab.files:
