@@ -52,16 +52,19 @@ ATTACKS = [
         "import importlib.resources; (importlib.resources.files('dca_lab') / 'pruning' / '__init__.py').read_text()",
         "import importlib.metadata; assert importlib.metadata.files('dca-lab')",
         "import pkgutil; assert pkgutil.get_data('dca_lab.grading', 'judge.py')",
+        "import otter.api",  # an empty folder can be imported too: what counts is what is in it
+        "import nbgrader.api",
+        "import otter; assert os.listdir(otter.__path__[0])",
         """
-        found = []
+        found = []  # two levels are enough for an installed package, all of them would take longer than a function may
         for folder in sys.path:
-            for top, _, names in os.walk(folder):
+            for top, below, names in os.walk(folder):
+                if top.count('/') - folder.count('/') >= 2:
+                    below.clear()
                 if 'dca_lab' in top and 'judge.py' in names or 'wrong.py' in names and 'labs' in top:
                     found.append(top)
         assert found
         """,
-        "import otter",
-        "import nbgrader",
     ),
     function(
         "memory",
