@@ -5,6 +5,7 @@ makes a model with its defaults, ``example_input(name)`` a tensor that it accept
 is *not* here: trained weights. A chapter that needs a trained network trains it, in front of the reader.
 """
 
+from dca_lab.models.digit_cnn import DigitCNN
 from dca_lab.models.gan import Discriminator, Generator
 from dca_lab.models.gru import GRUClassifier
 from dca_lab.models.lenet5 import LeNet5
@@ -16,6 +17,7 @@ from dca_lab.models.zoo import NAMES, build, example_input
 
 __all__ = [
     "NAMES",
+    "DigitCNN",
     "Discriminator",
     "GRUClassifier",
     "Generator",

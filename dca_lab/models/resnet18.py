@@ -52,6 +52,8 @@ class ResNet18(nn.Module):
         1 for grey pictures, 3 for colour.
     classes : int
         Number of logits.
+    stem_stride : int
+        2 halves the picture in the first convolution, as the paper's stem does: a quarter of the work.
 
     Examples
     --------
@@ -59,9 +61,9 @@ class ResNet18(nn.Module):
     torch.Size([5, 10])
     """
 
-    def __init__(self, *, width: int = 64, in_channels: int = 1, classes: int = 10):
+    def __init__(self, *, width: int = 64, in_channels: int = 1, classes: int = 10, stem_stride: int = 1):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride=stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         w = width
         self.layer1 = nn.Sequential(BasicBlock(w, w), BasicBlock(w, w))
@@ -73,7 +75,7 @@ class ResNet18(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of x (B, in_channels, H, W)."""
-        x = F.relu(self.bn1(self.conv1(x)))  # (B, width, 28, 28)
+        x = F.relu(self.bn1(self.conv1(x)))  # (B, width, 28, 28), or 14 x 14 with a stem_stride of 2
         x = self.layer1(x)  # (B, width, 28, 28)
         x = self.layer2(x)  # (B, 2 width, 14, 14)
         x = self.layer3(x)  # (B, 4 width, 7, 7)

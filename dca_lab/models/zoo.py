@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dca_lab.models.digit_cnn import DigitCNN
 from dca_lab.models.gan import Discriminator, Generator
 from dca_lab.models.gru import GRUClassifier
 from dca_lab.models.lenet5 import LeNet5
@@ -22,6 +23,7 @@ from dca_lab.models.transformer import TransformerLM
 _ZOO: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], tuple[int, ...]]] = {
     "lenet-300-100": (LeNet300, {}, (1, 28, 28)),
     "lenet-5": (LeNet5, {}, (1, 28, 28)),
+    "digit-cnn": (DigitCNN, {}, (1, 28, 28)),
     "small-cnn": (SmallCNN, {}, (1, 28, 28)),
     "resnet-18": (ResNet18, {}, (1, 28, 28)),
     "gru": (GRUClassifier, {"inputs": 28, "classes": 10}, (28, 28)),  # a digit read row by row

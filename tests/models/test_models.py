@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from dca_lab.models import (
     NAMES,
+    DigitCNN,
     Discriminator,
     Generator,
     GRUClassifier,
@@ -85,6 +86,16 @@ def test_picture_models_take_both_sizes(make, pixels):
     assert make(in_channels=3, classes=7)(torch.zeros(2, 3, pixels, pixels)).shape == (2, 7)
 
 
+def test_a_strided_stem_quarters_the_work_and_keeps_the_parameters():
+    one, two = ResNet18(width=8), ResNet18(width=8, stem_stride=2)
+    assert count(one) == count(two)
+    assert two.layer1(two.conv1(torch.zeros(1, 1, 28, 28))).shape == (1, 8, 14, 14)
+
+
+def test_digit_cnn_has_the_parameters_of_the_document():
+    assert count(DigitCNN()) == (9 + 1) * 32 + (13 * 13 * 32 + 1) * 10  # 54,410
+
+
 def test_lenet300_takes_pictures_and_rows_alike():
     model, x = LeNet300(), torch.randn(3, 1, 28, 28)
     assert torch.equal(model(x), model(x.view(3, 784)))
@@ -95,6 +106,7 @@ def test_lenet300_takes_pictures_and_rows_alike():
     [
         ("lenet-300-100", (3, 10)),
         ("lenet-5", (3, 10)),
+        ("digit-cnn", (3, 10)),
         ("small-cnn", (3, 10)),
         ("resnet-18", (3, 10)),
         ("gru", (3, 10)),
