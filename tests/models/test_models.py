@@ -121,7 +121,7 @@ def test_build_and_example_input_fit_together(name, shape):
 
 
 def test_every_name_is_tested_above_and_unknown_names_are_refused():
-    assert len(NAMES) == 8
+    assert len(NAMES) == 9
     for function in (build, example_input):
         with pytest.raises(ValueError, match="lenet-5"):
             function("lenet")
