@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from dca_lab.grading import records as stored
 from dca_lab.grading.exercise import Lab, load_lab
 from dca_lab.grading.grade import GRADER_ERROR, OURS, Record
-from dca_lab.grading.job import Job, failed, grade_one
+from dca_lab.grading.job import Job, grade_twice
 from dca_lab.grading.notebook import Unreadable, read_cells
 from dca_lab.grading.outputs import write_outputs
 from dca_lab.grading.personal import Variants
@@ -129,22 +129,20 @@ def _here(lab: Lab, jobs: list[Job], *, workers: int, seed: str, level: str) -> 
     """Grade on this machine; records come in the order in which they are ready."""
     own, opened, stopping = threading.local(), [], threading.Event()
 
-    def fresh() -> Sandbox:
-        own.sandbox = Sandbox(level=level, **lab.sandbox)
-        opened.append(own.sandbox)
+    def sandbox() -> Sandbox:
+        """This thread's own."""
+        if getattr(own, "sandbox", None) is None:
+            own.sandbox = Sandbox(level=level, **lab.sandbox)
+            opened.append(own.sandbox)
         return own.sandbox
 
-    def work(job: Job, tries: int = 2) -> Record:
-        try:
-            sandbox = getattr(own, "sandbox", None) or fresh()
-            return grade_one(lab, job, sandbox, seed=seed)
-        except Exception as error:
-            if tries == 1 or stopping.is_set():
-                return failed(lab, job, error, level=level)
+    def drop() -> None:
         if getattr(own, "sandbox", None) is not None:
             own.sandbox.close()
-            own.sandbox = None  # it may be the sandbox's fault: once more with a new one
-        return work(job, tries - 1)
+            own.sandbox = None
+
+    def work(job: Job) -> Record:
+        return grade_twice(lab, job, sandbox, drop, seed=seed, level=level, give_up=stopping.is_set)
 
     if not jobs:
         return

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from dca_lab.grading.exercise import Lab, load_lab
 from dca_lab.grading.grade import Record
-from dca_lab.grading.job import Job, failed, grade_one
+from dca_lab.grading.job import Job, failed, grade_twice
 from dca_lab.grading.lab_folder import FILES
 from dca_lab.grading.notebook import Unreadable
 from dca_lab.grading.records import RunError
@@ -154,15 +154,12 @@ def _connected(client: type[Client], scheduler: str, patience: float) -> Client:
 def _work(parcel: SentLab, job: Job, seed: str, level: str) -> Record:
     """On a worker: one submission, tried twice, the second time with a new sandbox."""
     lab = _unpacked(parcel)
-    for last in (False, True):
-        try:
-            return grade_one(lab, job, _sandbox(lab, level), seed=seed)
-        except Exception as error:
-            if last:
-                return failed(lab, job, error, level=level)
-            if (sandbox := _sandboxes().pop((lab.digest, level), None)) is not None:
-                sandbox.close()
-    raise AssertionError("unreachable")
+
+    def drop() -> None:
+        if (sandbox := _sandboxes().pop((lab.digest, level), None)) is not None:
+            sandbox.close()
+
+    return grade_twice(lab, job, lambda: _sandbox(lab, level), drop, seed=seed, level=level)
 
 
 def _sandboxes() -> dict[tuple[str, str], Sandbox]:

@@ -7,6 +7,7 @@ pickled. What this is *not*: the grading of readable cells, which is `grade`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,39 @@ def grade_one(lab: Lab, job: Job, sandbox: Sandbox, *, seed: str) -> Record:
         record = grade_submission(lab, cells, sandbox, seed=seed, **about)
     record["notes"] = [*submission.notes, *job.notes, *record["notes"]]
     return record
+
+
+def grade_twice(
+    lab: Lab,
+    job: Job,
+    sandbox: Callable[[], Sandbox],
+    drop: Callable[[], None],
+    *,
+    seed: str,
+    level: str,
+    give_up: Callable[[], bool] = lambda: False,
+) -> Record:
+    """The record of one submission; when the grader fails, once more with a new sandbox, which may be at fault.
+
+    Parameters
+    ----------
+    sandbox : callable
+        Returns the sandbox to use, a new one after `drop` was called.
+    drop : callable
+        Closes the sandbox.
+    give_up : callable
+        True where nobody waits for a second attempt any more.
+    """
+    try:
+        return grade_one(lab, job, sandbox(), seed=seed)
+    except Exception as error:
+        if give_up():
+            return failed(lab, job, error, level=level)
+    drop()
+    try:
+        return grade_one(lab, job, sandbox(), seed=seed)
+    except Exception as error:
+        return failed(lab, job, error, level=level)
 
 
 def failed(lab: Lab, job: Job, error: BaseException, *, level: str) -> Record:
