@@ -8,10 +8,10 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab bench clean
+.PHONY: help book test lab bench results case-study clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=...")'
@@ -43,6 +43,12 @@ test: $(READY)  ## everything that must hold: style, code, notebooks, book, page
 bench: $(READY)  ## speed and accuracy beside other libraries (an hour; one with .venv/bin/python -m bench NAME)
 	$(PIP) --editable '.[bench]'
 	$(BIN)/python -m bench
+
+results: $(READY)  ## train and measure the table of chapter practice/results anew, and store it (half an hour)
+	$(BIN)/dca study results
+
+case-study: $(READY)  ## train and measure chapter math/case-study anew, and store it (an hour)
+	$(BIN)/dca study case-study
 
 clean:  ## remove what was built (the installed .venv stays)
 	rm -rf _build

@@ -27,7 +27,18 @@ from jupyter_cache.executors.utils import single_nb_execution
 from tqdm import tqdm
 
 CELL_TIMEOUT = 300  # seconds; a whole chapter should finish within 60
-VERSIONS = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "ipykernel")
+VERSIONS = (
+    "torch",
+    "tensorflow",
+    "keras",
+    "ai-edge-litert",
+    "onnxruntime",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "matplotlib",
+    "ipykernel",
+)
 
 
 def notebooks(root: Path) -> list[Path]:
@@ -96,7 +107,8 @@ def dependency_key(notebook: nbformat.NotebookNode, root: Path, folder: Path | N
     digest = hashlib.sha256()
     style = root / "dca_lab" / "style.mplstyle"
     beside = sorted(folder.glob("*.py")) if folder else []
-    for path in [*sorted(package_files(root, names)), *beside, style, root / "data" / "SHA256SUMS"]:
+    sums = [root / "data" / "SHA256SUMS", root / "data" / "studies" / "SHA256SUMS"]
+    for path in [*sorted(package_files(root, names)), *beside, style, *sums]:
         if path.is_file():
             digest.update(path.relative_to(root).as_posix().encode())
             digest.update(path.read_bytes())
