@@ -157,9 +157,8 @@ def dequantize(q: ArrayLike, scale: ArrayLike, zero_point: ArrayLike) -> NDArray
     """
     q = np.asarray(q)
     scale, zero_point = _grid(scale, zero_point, q.shape)
-    with np.errstate(
-        over="ignore"
-    ):  # the outermost level of a range near the largest float32 may lie beyond it
+    # the outermost level of a range near the largest float32 may lie beyond it
+    with np.errstate(over="ignore"):
         values = (q.astype(np.int32) - zero_point).astype(np.float32) * scale
     return np.clip(values, -_LARGEST, _LARGEST).astype(np.float32)
 

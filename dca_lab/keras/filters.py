@@ -18,6 +18,7 @@ room. Nor does it make up for what it removes: train on afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 
 import keras
 import numpy as np
@@ -184,9 +185,9 @@ def _kept(model: keras.Sequential, name: str, wish: Keep, importance: Importance
                 f"{name} has the filters 0 to {filters - 1}, each to be named once, not {wish!r}"
             )
         return np.sort(chosen)
-    if isinstance(wish, float) and 0 < wish <= 1:
+    if isinstance(wish, Real) and not isinstance(wish, Integral) and 0 < wish <= 1:
         wish = max(1, round(wish * filters))
-    if isinstance(wish, bool) or not isinstance(wish, int) or not 1 <= wish <= filters:
+    if isinstance(wish, bool) or not isinstance(wish, Integral) or not 1 <= wish <= filters:
         raise ValueError(f"{name}: keep={wish!r} is neither 1 to {filters} filters nor a share in (0, 1]")
     if importance is None:
         scores = group_norm(model, name)

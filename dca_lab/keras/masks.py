@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from numbers import Real
 
 import keras
 import numpy as np
@@ -178,7 +179,7 @@ def _keep_largest(score: np.ndarray, sparsity: float) -> np.ndarray:
 
 def check_sparsity(value: float, what: str) -> float:
     """The share as a float in [0, 1), or a ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
         raise ValueError(f"{what} must be a number in [0, 1), the share that is removed; got {value!r}")
     return float(value)
 
