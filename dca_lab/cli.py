@@ -5,6 +5,7 @@
     dca measure MODEL   parameters, MACs, bytes, latency, peak memory, share of the roofline
     dca lab ...         the labs: list them, hand them out, test their graders
     dca grade ...       grade a folder of notebooks (both in `grading.cli`)
+    dca study ...       measure the tables of the book again (in `studies.cli`)
 
 Each command imports what it needs when it runs, so that ``dca --help`` answers at once. What this is
 *not*: a second implementation. Each command prints what a function of the package returns.
@@ -21,6 +22,7 @@ import click
 
 from dca_lab import __version__
 from dca_lab.grading import cli as grading
+from dca_lab.studies import cli as studies
 
 PACKAGES = (
     "torch",
@@ -42,6 +44,7 @@ main = click.Group(
 click.version_option(__version__, prog_name="dca")(main)
 main.add_command(grading.lab_group)
 main.add_command(grading.grade)
+main.add_command(studies.study)
 
 
 def _rows(title: str, rows: list[tuple[str, str]]) -> None:
