@@ -31,7 +31,7 @@ class Autocast(nn.Module):
 
     Examples
     --------
-    >>> Autocast(DigitCNN(4))(EXAMPLE).dtype
+    >>> Autocast(Strided(4))(EXAMPLE).dtype
     torch.float32
     """
 
