@@ -23,7 +23,7 @@ from dca_lab.studies.case_study_order import (
     round_weights,
     scales_of,
 )
-from dca_lab.studies.case_study_recipe import Recipe, Trainer, images, mirrored_and_moved, train
+from dca_lab.studies.case_study_recipe import Recipe, Trainer, fast_bf16, images, mirrored_and_moved, train
 from dca_lab.studies.case_study_seed import BUDGETS, EPOCHS_FACTOR, Seed, study_seed
 from dca_lab.studies.case_study_speed import memory, resident_bytes, time_networks, waterfall
 from dca_lab.studies.case_study_training import half_precision, two_processes
@@ -289,3 +289,14 @@ def test_the_stored_study_holds_the_goals():
     assert all(t["over_eager"]["quarter int8"][0] >= 10 for t in ones)
     file = case_study.NAME + "-" + case_study.STORED + ".onnx"
     assert results["stored"]["file"] == file and file in stored["networks"]
+
+
+def test_each_recipe_has_its_own_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("DCA_BUILD", str(tmp_path))
+    assert case_study.folder_of(TINY) == case_study.folder_of(TINY) != case_study.folder_of(case_study.QUICK)
+    assert case_study.folder_of(TINY).is_relative_to(tmp_path)
+
+
+def test_the_precision_is_the_processors_unless_it_is_said():
+    assert Recipe().half == fast_bf16()
+    assert Recipe(precision="bf16").half and not Recipe(precision="fp32").half
