@@ -41,7 +41,8 @@ def test_table_sizes_and_files_agree():
     root = _store.find_root()
     table = _store.table(root)
     on_disk = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-    on_disk = {name for name in on_disk if not name.startswith("studies/")}  # results, with a table of their own
+    # results of studies have a table of their own
+    on_disk = {name for name in on_disk if not name.startswith("studies/")}
     assert set(table) == on_disk - {"README.md", _store.TABLE} == set(_store.SIZES)
     for path, expected in table.items():
         raw = (root / path).read_bytes()
