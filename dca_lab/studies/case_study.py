@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -36,7 +37,9 @@ ORDER_BITS = (8, 4)
 STORED = "quarter-int8"  # the network that travels with the repository
 
 
-def run(*, seeds: int = 3, quick: bool = False, workers: int = 2, progress: bool = True) -> Path:
+def run(
+    *, seeds: int = 3, quick: bool = False, workers: int = 2, progress: bool = True, fresh: bool = False
+) -> Path:
     """Run the study, or what is left of it, and store the results (unless `quick`).
 
     Parameters
@@ -50,6 +53,8 @@ def run(*, seeds: int = 3, quick: bool = False, workers: int = 2, progress: bool
         Seeds that run side by side.
     progress : bool
         Bars of the trainings, on a terminal.
+    fresh : bool
+        Forget the finished parts.
 
     Returns
     -------
@@ -65,6 +70,9 @@ def run(*, seeds: int = 3, quick: bool = False, workers: int = 2, progress: bool
         raise ValueError(f"seeds={seeds}, workers={workers}: give at least 1 of each")
     recipe = QUICK if quick else Recipe()
     place = folder_of(recipe)
+    if fresh:
+        shutil.rmtree(place)
+        place.mkdir()
     results, file = measure_all(recipe, place, seeds=seeds, workers=workers, progress=progress)
     root = place / "stored" if quick else None
     command = f"dca study {NAME} --seeds {seeds}" + (" --quick" if quick else "")

@@ -22,24 +22,17 @@ def study() -> None:
     "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How many random starts."
 )
 @click.option(
-    "--framework",
-    type=click.Choice(["all", "torch", "keras"]),
-    default="all",
-    show_default=True,
-    help="Measure one half of the table, and keep the other as it is stored.",
-)
-@click.option(
     "--quick", is_flag=True, help="A tiny run that shows that everything works; stores nothing in data."
 )
 @click.option(
     "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Trainings side by side."
 )
 @click.option("--fresh", is_flag=True, help="Forget finished parts, as after a change of the code.")
-def results(seeds: int, framework: str, quick: bool, workers: int, fresh: bool) -> None:
+def results(seeds: int, quick: bool, workers: int, fresh: bool) -> None:
     """The document's table: original, pruned, quantized, mixed precision. About half an hour on two cores."""
     from . import results as work
 
-    _run(lambda: work.run(seeds=seeds, framework=framework, quick=quick, workers=workers, fresh=fresh))
+    _run(lambda: work.run(seeds=seeds, quick=quick, workers=workers, fresh=fresh))
 
 
 @study.command("case-study")
@@ -52,11 +45,12 @@ def results(seeds: int, framework: str, quick: bool, workers: int, fresh: bool) 
 @click.option(
     "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Seeds side by side."
 )
-def case_study(seeds: int, quick: bool, workers: int) -> None:
-    """The document's case study: eleven million parameters, every technique in turn."""
+@click.option("--fresh", is_flag=True, help="Forget finished parts, as after a change of the code.")
+def case_study(seeds: int, quick: bool, workers: int, fresh: bool) -> None:
+    """The document's case study: eleven million parameters, every technique in turn. About an hour on two cores."""
     from . import case_study as work
 
-    _run(lambda: work.run(seeds=seeds, quick=quick, workers=workers))
+    _run(lambda: work.run(seeds=seeds, quick=quick, workers=workers, fresh=fresh))
 
 
 def _run(work) -> None:

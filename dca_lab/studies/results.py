@@ -26,7 +26,7 @@ from dca_lab.progress import hidden
 
 from .pieces import piece, work_folder
 from .results_recipe import FULL, QUICK, Recipe
-from .store import load, network, save
+from .store import save
 
 NAME = "results"
 FRAMEWORKS = ("torch", "keras")
@@ -38,7 +38,6 @@ NETWORKS = ("original", "pruned", "quantized", "pruned-quantized")
 def run(
     *,
     seeds: int = 3,
-    framework: str = "all",
     quick: bool = False,
     workers: int = 2,
     progress: bool = True,
@@ -50,8 +49,6 @@ def run(
     ----------
     seeds : int
         At least 1.
-    framework : {"all", "torch", "keras"}
-        With one of the two, the stored results of the other are kept as they are.
     quick : bool
         Small networks, a thousand digits: shows in a minute that everything runs. Its results are not stored with the
         repository, but beside the pieces in the build folder.
@@ -70,18 +67,14 @@ def run(
     Raises
     ------
     ValueError
-        If `seeds` or `workers` is below 1, or `framework` is none of the three.
+        If `seeds` or `workers` is below 1.
     """
     if seeds < 1 or workers < 1:
         raise ValueError(f"seeds={seeds}, workers={workers}: give at least 1 of each")
-    if framework not in ("all", *FRAMEWORKS):
-        raise ValueError(f"framework={framework!r}: choose all, {' or '.join(FRAMEWORKS)}")
     recipe = QUICK if quick else FULL
     place = work_folder(f"{NAME}-quick" if quick else NAME)
-    chosen = FRAMEWORKS if framework == "all" else (framework,)
-    training = [(name, part, seed) for seed in range(seeds) for name in chosen for part in TRAINING]
-    alone = [(name, "speed", seed) for name in chosen for seed in range(seeds)]
-    alone += [("torch", "rungs", 0)] if "torch" in chosen else []
+    training = [(name, part, seed) for seed in range(seeds) for name in FRAMEWORKS for part in TRAINING]
+    alone = [(name, "speed", seed) for name in FRAMEWORKS for seed in range(seeds)] + [("torch", "rungs", 0)]
     found: dict[tuple[str, str, int], dict[str, Any]] = {}
     bar = tqdm(total=len(training) + len(alone), unit="part", disable=hidden(progress))
     with bar:
@@ -94,14 +87,11 @@ def run(
                     found[waiting[done]] = done.result()
                     bar.update()
                     bar.set_postfix_str("{} {} seed {}".format(*waiting[done]))
-    results = {"recipe": asdict(recipe)}
+    results: dict[str, Any] = {"recipe": asdict(recipe)}
+    results |= {name: [_seed(found, name, seed) for seed in range(seeds)] for name in FRAMEWORKS}
+    files = _networks(results, place)
+    results["ladder"] = found["torch", "rungs", 0]["rungs"]
     root = place / "stored" if quick else None
-    if framework != "all":
-        results = _stored_before(root) | results
-    results |= {name: [_seed(found, name, seed) for seed in range(seeds)] for name in chosen}
-    files = _networks(results, place, root, chosen)
-    if "torch" in chosen:
-        results["ladder"] = found["torch", "rungs", 0]["rungs"]
     command = f"dca study {NAME} --seeds {seeds}" + (" --quick" if quick else "")
     return save(NAME, results, command=command, seeds=range(seeds), files=files, root=root)
 
@@ -134,16 +124,13 @@ def _seed(found: dict[tuple[str, str, int], dict[str, Any]], framework: str, see
     return {"seed": seed, "variants": variants, **whole, **found[framework, "speed", seed]}
 
 
-def _networks(results: dict[str, Any], place: Path, root: Path | None, chosen: tuple[str, ...]) -> list[Path]:
+def _networks(results: dict[str, Any], place: Path) -> list[Path]:
     """Seed 0's files under the names that travel; what they are goes into ``results["networks"]`` and ``["lite"]``."""
     files = []
     for framework, key, ending, prefix in (
         ("torch", "networks", "onnx", ""),
         ("keras", "lite", "tflite", "keras-"),
     ):
-        if framework not in chosen:  # stored before, or not at all
-            files += [network(f"{row['file']}.{ending}", root=root) for row in results.get(key, [])]
-            continue
         results[key] = []
         for name in NETWORKS:
             target = place / f"{prefix}{name}.{ending}"
@@ -152,14 +139,4 @@ def _networks(results: dict[str, Any], place: Path, root: Path | None, chosen: t
             measured = results[framework][0]["variants"][name]
             kept = {what: measured[what] for what in ("accuracy", "bytes", "parameters", "macs")}
             results[key].append({"file": f"{prefix}{name}", "name": name, "seed": 0} | kept)
-    if "torch" in chosen:
-        return files + sorted(place.glob("ladder-*.onnx"))
-    return files + [network(row["file"], root=root) for row in results.get("ladder", [])]
-
-
-def _stored_before(root: Path | None) -> dict[str, Any]:
-    """What is stored of the other framework; nothing where the study was never stored."""
-    try:
-        return load(NAME, root=root)["results"]
-    except FileNotFoundError:
-        return {}
+    return files + sorted(place.glob("ladder-*.onnx"))

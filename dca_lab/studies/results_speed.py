@@ -10,13 +10,11 @@ loaded and answers a batch. What this is *not*: a profile; where the time goes i
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -26,10 +24,10 @@ import numpy as np
 
 from dca_lab import measure
 
+from .resident import growth
 from .results_recipe import Recipe
 
 BATCHES = (1, 256)
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def inference(
@@ -100,27 +98,18 @@ def _finite(interval: tuple[float, float]) -> list[float] | None:
     return list(interval) if np.isfinite(interval).all() else None
 
 
-def _resident(field: str) -> int:
-    """Bytes of a field of /proc/self/status: VmRSS (now) or VmHWM (at its highest)."""
-    line = next(line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024
-
-
 def _grow(framework: str, variant: str, backend: str, seed: int, recipe: dict, place: str) -> int | None:
     """The measurement itself, in a process that has done nothing else."""
     module = import_module(f"dca_lab.studies.results_{framework}_speed")
     x = module.inputs(BATCHES[-1])
     module.warm_up(backend)  # what the framework needs for any network is no network's
-    if not (STATUS.is_file() and RESET.exists()):
-        return None
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # give back what imports left free: it would hide a part
-    before = _resident("VmRSS")
-    RESET.write_text("5", encoding="utf-8")  # the highest mark starts again from here
-    run = module.runner(seed, variant, backend, Recipe(**recipe), Path(place))
-    for _ in range(3):
-        run(x)
-    return max(0, _resident("VmHWM") - before)
+
+    def load_and_run() -> None:
+        run = module.runner(seed, variant, backend, Recipe(**recipe), Path(place))
+        for _ in range(3):
+            run(x)
+
+    return growth(load_and_run)
 
 
 if __name__ == "__main__":
