@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 
 from dca_lab import plots
 from dca_lab.studies import load
+from dca_lab.studies.case_study_seed import EPOCHS_FACTOR
 
 PICTURE = Path(__file__).resolve().parent / "static" / "headline.png"
 # (label, network and the way it runs, network whose file and accuracy stand beside the bar): the original's accuracy is
@@ -51,6 +52,7 @@ def sentence(study: dict) -> str:
     networks = [seed["networks"] for seed in study["seeds"]]
     original, small = ([n[name] for n in networks] for name in ("control", "quarter-int8"))
     timing = study["costs"]["timings"][0]
+    epochs = {name: factor * study["recipe"]["finetune"] for name, factor in EPOCHS_FACTOR.items()}
     gained = [100 * (s["accuracy"] - o["accuracy"]) for s, o in zip(small, original, strict=True)]
     return (
         f"A ResNet-18 of {original[0]['parameters'] / 1e6:.1f} million parameters, cut to "
@@ -58,7 +60,8 @@ def sentence(study: dict) -> str:
         f"**{timing['over_eager']['quarter int8'][0]:.0f} times as fast** as PyTorch runs the original on one core "
         f"({timing['over_ort']['quarter int8'][0]:.0f} times as fast as ONNX Runtime does), from a file "
         f"{original[0]['bytes'] / small[0]['bytes']:.0f} times smaller. Against the original, trained on with the same "
-        f"computing, its accuracy changed by {min(gained):+.1f} to {max(gained):+.1f} points ({len(gained)} seeds)."
+        f"computing ({epochs['control']} epochs, the small network {epochs['quarter']}), its accuracy changed by "
+        f"{min(gained):+.1f} to {max(gained):+.1f} points ({len(gained)} seeds)."
     )
 
 
