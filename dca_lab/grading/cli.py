@@ -97,18 +97,23 @@ def release(lab: str, out: Path, format: str, variants: Path | None) -> None:
 
 @lab_group.command("test")
 @click.argument("labs", nargs=-1, required=True)
-def tried(labs: tuple[str, ...]) -> None:
+@click.option("--seed", help="Repeat a test that printed this.  [default: a new one each time]")
+def tried(labs: tuple[str, ...], seed: str | None) -> None:
     """Test the graders of LABS: the solution earns all points, and every known mistake loses its own."""
+    import secrets
+
     from dca_lab.grading.exercise import LabError, load_lab
     from dca_lab.grading.sandbox import Sandbox, SandboxError
     from dca_lab.grading.selftest import selftest
 
     failed = []
+    seed = seed or secrets.token_hex(4)
+    click.echo(f"seed {seed}: --seed {seed} tests on the same inputs again")
     for name in labs:
         try:
             lab = load_lab(name)
             with Sandbox(**lab.sandbox) as sandbox:
-                findings = selftest(lab, sandbox=sandbox)
+                findings = selftest(lab, sandbox=sandbox, seed=seed)
         except (LabError, SandboxError) as error:
             raise click.ClickException(f"{name}: {error}") from error
         for finding in findings:

@@ -192,6 +192,15 @@ def public_cases(exercise: Exercise, constants: dict) -> list[Case]:
     return exercise.draw(generator(PUBLIC_SEED, "public", exercise.name), constants)
 
 
+def hidden_cases(exercise: Exercise, constants: dict, seed: str, digest: str) -> list[Case]:
+    """The cases that carry the points: of one run, by its secret `seed`, and of one file, by the file's `digest`.
+
+    Nobody else meets them, and neither does the next attempt: who learns some, by whatever leak, has learnt nothing. The
+    same file meets them again, so partners are graded alike and a grade can be repeated.
+    """
+    return exercise.draw(generator(seed, "hidden", digest, exercise.name), constants)
+
+
 def load_lab(lab: str | Path) -> Lab:
     """Read a lab by its name in `chapters/labs` or by its folder: see `lab_folder.read`."""
     from dca_lab.grading import lab_folder

@@ -1,10 +1,10 @@
 """One submission graded: a public phase for the feedback page, a hidden phase for the points.
 
 Each phase is a fork of the sandbox of its own. The student's process only ever answers calls; inputs, oracles and
-points stay here, and what comes back is a value to be judged. The hidden cases are drawn from the run's secret seed.
+points stay here, and what comes back is a value to be judged.
 
-    public   PUBLIC_SEED   the cases that the notebook shows; messages may show values
-    hidden   secret seed   carries the points; messages never show an input or a value
+    public   `public_cases`   those that the notebook shows; messages may show values
+    hidden   `hidden_cases`   of this file in this run; carry the points; messages never show an input or a value
 
 The record is a plain dict for JSON. Of an error of the grader it keeps the class and the place only, since the text
 of an exception may hold a hidden value. What this is *not*: a judge (`judge`), or a class (`batch`).
@@ -12,18 +12,18 @@ of an exception may hold a hidden value. What this is *not*: a judge (`judge`), 
 
 from __future__ import annotations
 
-import difflib
 import math
-import re
 import time
 import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from dca_lab.grading.exercise import MOST_TIMEOUTS, Case, Exercise, Lab, Score, generator, public_cases
+from dca_lab.grading.exercise import MOST_TIMEOUTS, Case, Exercise, Lab, Score, hidden_cases, public_cases
+from dca_lab.grading.explained import doubled, doubts, missing
 from dca_lab.grading.judge import judge_exercise
+from dca_lab.grading.messages import NOBODY_TYPES
 from dca_lab.grading.notebook import Cells
-from dca_lab.grading.sandbox import CellError, Sandbox, SandboxError, Student
+from dca_lab.grading.sandbox import Sandbox, SandboxError, Student
 from dca_lab.grading.values import Reply
 
 Record = dict[str, Any]
@@ -31,7 +31,8 @@ GRADER_ERROR = "grader error"
 OURS = (
     "This exercise could not be graded. The mistake is the grader's, not yours; your instructor sees it, too."
 )
-_LOST = ("missing", "crashed", "timeout", "refused")
+_LOST = ("missing", "crashed", "timeout", "exhausted", "refused")
+_FINAL = ("missing", "crashed", "exhausted")
 
 
 def grade_submission(
@@ -54,11 +55,11 @@ def grade_submission(
     sandbox : Sandbox
         Two forks of it are used, one after the other.
     seed : str
-        The run's secret: the hidden cases follow from it.
+        The run's secret: the hidden cases follow from it and from `digest`.
     constants : dict, optional
         Of the student's personal variant; by default the lab's first choices.
     student, digest : str
-        Copied into the record.
+        Who handed it in, and the sha256 of the file; both are copied into the record.
 
     Returns
     -------
@@ -74,11 +75,12 @@ def grade_submission(
     with sandbox.open(cells.sources) as fork:
         # taken before any call, and for both phases: a function that has seen hidden inputs could invent names
         errors, names = list(fork.errors), [name for name in fork.names if len(name) <= 100][:500]
-        lost = {one.name: _missing(one.name, names, errors, cells) for one in lab.exercises}
+        lost = {one.name: missing(one.name, names, errors, cells) for one in lab.exercises}
         public = {one.name: _exercise(lab, one, fork, None, constants, lost) for one in lab.exercises}
         skipped = fork.skipped  # cells that ended the process need not do so again
+    secret = (seed, digest)
     with sandbox.open(cells.sources, skip=skipped) as fork:
-        hidden = {one.name: _exercise(lab, one, fork, seed, constants, lost) for one in lab.exercises}
+        hidden = {one.name: _exercise(lab, one, fork, secret, constants, lost) for one in lab.exercises}
     for exercise in lab.exercises:
         (score, outcome), (seen, _) = hidden[exercise.name], public[exercise.name]
         record["exercises"][exercise.name] |= {
@@ -91,13 +93,13 @@ def grade_submission(
         if GRADER_ERROR in (outcome, public[exercise.name][1]):
             record["outcome"] = GRADER_ERROR
     record["score"] = math.fsum(entry["points"] for entry in record["exercises"].values())
-    record["notes"] = [*cells.notes, *_doubts(lab, cells, names)]
+    record["notes"] = [*cells.notes, *doubts(lab, cells, names), *doubled(record, cells)]
     record["errors"] = [
         {
             "cell": error.cell - 1,
             "line": error.line,
             "exception": error.exception[:80],
-            "text": error.text[:500],
+            "text": f"{error.text[:500]}{f' ({NOBODY_TYPES})' if error.exception == 'EOFError' else ''}",
         }
         for error in errors[:20]
     ]
@@ -138,19 +140,24 @@ def blank_record(
 
 
 def _exercise(
-    lab: Lab, exercise: Exercise, fork: Student, seed: str | None, constants: dict, lost: dict[str, str]
+    lab: Lab,
+    exercise: Exercise,
+    fork: Student,
+    secret: tuple[str, str] | None,
+    constants: dict,
+    lost: dict[str, str],
 ) -> tuple[Score, str]:
-    """What one exercise earned in one phase (`seed` None: the public one), and what became of it."""
+    """What one exercise earned in one phase (`secret` None: the public one), and what became of it."""
     try:
-        if seed is None:
+        if secret is None:
             cases = public_cases(exercise, constants)
         else:
-            cases = exercise.draw(generator(seed, "hidden", exercise.name), constants)
+            cases = hidden_cases(exercise, constants, *secret)
         replies = _replies(fork, exercise, cases)
         if replies[0].kind == "missing":
             return Score(0.0, lost[exercise.name]), "missing"
         wrong = lab.wrong_answers(exercise.name)
-        score = judge_exercise(exercise, cases, replies, wrong, hidden=seed is not None)
+        score = judge_exercise(exercise, cases, replies, wrong, hidden=secret is not None)
         if not 0 <= score.fraction <= 1:
             raise ValueError(f"the judge of {exercise.name} gave the fraction {score.fraction}")
     except SandboxError:
@@ -161,13 +168,16 @@ def _exercise(
 
 
 def _replies(fork: Student, exercise: Exercise, cases: list[Case]) -> list[Reply]:
-    """One reply a case. A missing function, a dead child or the third timeout ends it: the rest count the same."""
+    """One reply a case. What is dear to try again ends it, and the rest count the same.
+
+    That is a missing function, a dead child, the third timeout, and an answer that made the grader end the child.
+    """
     replies: list[Reply] = []
     for case in cases:
         reply = fork.call(exercise.name, *case.args, seconds=exercise.seconds)
         replies.append(reply)
         timeouts = sum(one.kind == "timeout" for one in replies)
-        if reply.kind in ("missing", "crashed") or timeouts >= MOST_TIMEOUTS:
+        if reply.kind in _FINAL or timeouts >= MOST_TIMEOUTS or (reply.ended and reply.kind == "refused"):
             break
     return replies + [Reply(replies[-1].kind)] * (len(cases) - len(replies))
 
@@ -183,30 +193,6 @@ def _outcome(score: Score, replies: list[Reply]) -> str:
         unwritten = all(reply.exception == "NotImplementedError" for reply in replies)
         return "not written yet" if unwritten else "raised"
     return "wrong"
-
-
-def _missing(name: str, names: list[str], errors: list[CellError], cells: Cells) -> str:
-    """Why there is no such function: its cell stopped, it has another name, or it is not there."""
-    text = f"There is no function `{name}`"
-    for error in errors:
-        source = cells.sources[error.cell - 1] if 0 < error.cell <= len(cells.sources) else ""
-        # not \s: over a million empty lines it would take hours
-        if re.search(rf"^[ \t]*def[ \t]+{name}\b", source, re.MULTILINE):
-            line = f" in line {error.line}" if error.line else ""
-            return f"{text}: code cell {error.cell}, which defines it, stopped with {error.exception[:80]}{line}."
-    close = difflib.get_close_matches(name, names, n=1)
-    if close:
-        return f"{text}; the notebook defines `{close[0]}`. Give it the name of the exercise."
-    return f"{text}: was its cell deleted or renamed?"
-
-
-def _doubts(lab: Lab, cells: Cells, names: list[str]) -> list[str]:
-    """Notes for a notebook that seems to belong to another lab."""
-    if cells.lab is not None and cells.lab != lab.name:
-        return [f"the notebook says that it belongs to the lab {cells.lab}; it was graded as {lab.name}"]
-    if not {exercise.name for exercise in lab.exercises} & set(names):
-        return [f"the notebook defines no function of the lab {lab.name}: is it the notebook of another lab?"]
-    return []
 
 
 def describe(error: BaseException) -> str:

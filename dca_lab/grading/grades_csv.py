@@ -44,7 +44,9 @@ def cell(text: Any, *, limit: int = 200) -> str:
 
 
 def write_csv(records: Iterable[Mapping[str, Any]], lab: Lab, path: str | Path) -> Path:
-    """Write the grades of a class: ``student, score, out_of``, a column an exercise, ``level, digest, notes``.
+    """Write the grades of a class: ``student, score, out_of``, a column an exercise, ``level, digest, platform_id, notes``.
+
+    `platform_id` is what the platform calls the student, or the file's name: `student` was made safe from it.
 
     Parameters
     ----------
@@ -72,13 +74,14 @@ def write_csv(records: Iterable[Mapping[str, Any]], lab: Lab, path: str | Path) 
                 *(_number(gained.get(name, 0.0)) for name in names),
                 cell(shown.level),
                 cell(shown.digest),
+                cell(shown.platform_id),
                 cell(" / ".join(shown.notes), limit=500),
             ]
         )
     with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        writer.writerow(["student", "score", "out_of", *names, "level", "digest", "notes"])
-        writer.writerows(sorted(rows, key=lambda row: (row[0], row[-2])))
+        writer.writerow(["student", "score", "out_of", *names, "level", "digest", "platform_id", "notes"])
+        writer.writerows(sorted(rows, key=lambda row: (row[0], row[-3])))
     return path
 
 

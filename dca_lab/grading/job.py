@@ -51,7 +51,7 @@ def grade_one(lab: Lab, job: Job, sandbox: Sandbox, *, seed: str) -> Record:
     else:
         record = grade_submission(lab, cells, sandbox, seed=seed, **about)
     record["notes"] = [*submission.notes, *job.notes, *record["notes"]]
-    return record
+    return record | _named(submission)
 
 
 def grade_twice(
@@ -95,4 +95,9 @@ def failed(lab: Lab, job: Job, error: BaseException, *, level: str) -> Record:
         f": {error}"[:300] if isinstance(error, SandboxError) else ""
     )  # others' texts may hold a hidden value
     record["notes"] = [f"{OURS} ({describe(error)}{text})"]
-    return record
+    return record | _named(job.submission)
+
+
+def _named(submission: Submission) -> dict[str, str]:
+    """What the platform calls the student, or the file's name; a broken character stays broken in JSON alone."""
+    return {"platform_id": submission.aliases[0] if submission.aliases else submission.student}

@@ -4,15 +4,17 @@ All cases right earns the exercise; one wrong case earns nothing, but a message 
 typical mistake that explains all the wrong replies: each wrong answer of the lab is run on the same inputs, and is
 recognised when it is itself wrong there and gives the same replies. Of several the one whose wrong cases are most
 nearly the student's comes first. Where none fits, `messages.py` describes what happened. A capstone has a judge, which
-measures each answer: the score is the mean. What this is *not*: a place where student code runs. Replies are values.
+measures each answer: the score is the mean. Where a judge stumbles over a value, the value is wrong, if the judge manages
+the lab's own answers to the same case; else the judge is broken, and that must be seen. What this is *not*: a place where
+student code runs. Replies are values.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from dca_lab.grading import messages
 from dca_lab.grading.compare import Difference, difference
@@ -22,6 +24,9 @@ from dca_lab.grading.values import Reply
 
 if TYPE_CHECKING:
     from dca_lab.grading.answers import Answer
+
+
+UNFIT = (OverflowError, TypeError, ValueError)  # what a conversion to numbers raises
 
 
 def accepted_names(exception: str) -> set[str]:
@@ -114,7 +119,7 @@ def recognised(
     exercise: Exercise, cases: Sequence[Case], replies: Sequence[Reply], key: Key, wrong: set[int]
 ) -> Mistake | None:
     """The typical mistake that explains every wrong reply, or None."""
-    if any(replies[index].kind in ("missing", "crashed", "refused") for index in wrong):
+    if any(replies[index].kind in ("missing", "crashed", "exhausted", "refused") for index in wrong):
         return None  # nothing came back that could be compared
     if all(replies[index].exception == "NotImplementedError" for index in wrong):
         return None
@@ -153,13 +158,13 @@ def _measured(
     exercise: Exercise, cases: Sequence[Case], replies: Sequence[Reply], key: Key, hidden: bool
 ) -> Score:
     scores = []
-    for case, reply in zip(cases, replies, strict=True):
+    for index, (case, reply) in enumerate(zip(cases, replies, strict=True)):
         if reply.kind != "value":
             scores.append(Score(0.0, messages.what_happened(reply, hidden=hidden)))
         elif (changed := _changed(exercise, case, reply)) is not None:
             scores.append(Score(0.0, f"{changed.text}: work on a copy."))
         else:
-            scores.append(exercise.judge(copy.deepcopy(reply.value), copy.deepcopy(case)))
+            scores.append(_judged(exercise, index, case, reply, key))
     for score in scores:
         if not 0 <= score.fraction <= 1:
             raise ValueError(f"the judge of {exercise.name} gave the fraction {score.fraction}")
@@ -170,3 +175,26 @@ def _measured(
     if mistake is not None:
         return Score(fraction, f"{mistake.message} {worst.message}".strip(), mistake.name)
     return Score(fraction, worst.message, worst.mistake)
+
+
+def _judged(exercise: Exercise, index: int, case: Case, reply: Reply, key: Key) -> Score:
+    """What the lab's judge says; nothing, if the value cannot be converted to what it measures."""
+
+    def measured(value: Any) -> Score:
+        return exercise.judge(copy.deepcopy(value), copy.deepcopy(case))
+
+    try:
+        return measured(reply.value)
+    except UNFIT:
+        known = [mistake.replies[index] for mistake in key.mistakes]
+        if not any(_manages(measured, one.value) for one in known if one.kind == "value"):
+            raise
+        return Score(0.0, messages.UNUSABLE)
+
+
+def _manages(measured: Callable[[Any], Score], value: Any) -> bool:
+    try:
+        measured(value)
+    except Exception:
+        return False
+    return True

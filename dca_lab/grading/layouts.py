@@ -5,6 +5,7 @@
     submission_<n>/..., submission_metadata.yml       Gradescope's export; partners of a group get a grade each
     name_<user>_<file>_lab.ipynb                      Canvas, also with LATE; Moodle's name_<n>_assignsubmission_file/
 
+Folders inside a student's own are the student's words: they decide about this student's files, never about others'.
 What this is *not*: reading of students' files. Only names are looked at, and the metadata that the platform wrote.
 """
 
@@ -20,6 +21,10 @@ CANVAS = re.compile(r"([^_]+)_(?:LATE_)?(\d{1,12})_(\d{1,12})_(.+)")
 MOODLE = re.compile(r"(.+)_(\d+)_assignsubmission_\w+")
 
 
+# what lies beside `submitted` in a course of nbgrader, and is not made by students
+COURSE = ("source", "gradebook.db", "nbgrader_config.py")
+
+
 class SubmissionsError(ValueError):
     """The folder cannot be understood; the text says which layouts can."""
 
@@ -29,18 +34,36 @@ def may_be_work(name: str) -> bool:
     return name.lower().endswith((".ipynb", ".zip")) or CANVAS.fullmatch(name) is not None
 
 
-def assignment_of(files: list[tuple[str, ...]], lab: str | None) -> str | None:
-    """Which folder below the students' is meant, where there are several as nbgrader makes them."""
+def root_of(folder: Path) -> Path:
+    """Where the students' files begin: nbgrader keeps them in `submitted`, and Gradescope packs one folder around them.
+
+    A student may have such a name, too: it counts only where the platform has left other signs, or nothing else is there.
+    """
+    shown = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    exports = [name for name in shown if re.fullmatch(r"assignment_.*_export", name)]
+    for name in ("submitted", *exports):
+        inner = folder / name
+        if inner.is_dir() and not inner.is_symlink():
+            course = name == "submitted" and any(sign in shown for sign in COURSE)
+            if course or shown == [name]:
+                return inner
+    return folder
+
+
+def meant(
+    files: list[tuple[str, ...]], lab: str | None, nbgrader: bool
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Of one student's files those that belong to the lab; and the assignments among which nbgrader's folders leave the choice.
+
+    Examples
+    --------
+    >>> meant([("ann", "cost", "a.ipynb"), ("ann", "pruning", "b.ipynb")], "cost", True)
+    ([('ann', 'cost', 'a.ipynb')], [])
+    """
+    if any(len(parts) >= 3 and parts[1] == lab for parts in files):
+        return [parts for parts in files if len(parts) < 3 or parts[1] == lab], []
     stamped = {parts[1] for parts in files if len(parts) == 3 and parts[2] == "timestamp.txt"}
-    below = {parts[1] for parts in files if len(parts) == 3}
-    if lab in below:
-        return lab
-    if len(stamped) > 1:
-        found = ", ".join(sorted(stamped))
-        raise SubmissionsError(
-            f"the assignments are {found}: name the one to grade {lab}, or copy it elsewhere"
-        )
-    return None
+    return (files, []) if len(stamped) < 2 or not nbgrader else ([], sorted(stamped))
 
 
 def owners(parts: tuple[str, ...], people: dict, flat: bool) -> Iterator[tuple[str, tuple[str, ...], tuple]]:

@@ -23,8 +23,14 @@ _HAPPENED = {
     "missing": "there is no such function: was its cell deleted or renamed, or did it stop with an error?",
     "crashed": "the process ended during the call: too much memory, or an exit?",
     "timeout": "it took too long: is there a loop that does not end, or one that could be an array operation?",
+    "exhausted": (
+        "the time for the whole notebook was used up before its turn came: is there a cell or an exercise, perhaps "
+        "above it, that computes or waits for minutes?"
+    ),
     "refused": "what it returned is not a value: return arrays, numbers or text.",
 }
+UNUSABLE = "What it returned has the right form, but holds values that cannot be measured: are all of them finite numbers?"
+NOBODY_TYPES = "nobody can type while this is graded: use a constant"
 
 
 def what_happened(reply: Reply, *, hidden: bool) -> str:
@@ -37,6 +43,8 @@ def what_happened(reply: Reply, *, hidden: bool) -> str:
         )
     if reply.exception == "NotImplementedError":
         return "not written yet."
+    if reply.exception == "EOFError":
+        return f"it raised EOFError, as input() does: {NOBODY_TYPES}."
     if hidden:
         known = isinstance(getattr(builtins, reply.exception, None), type)
         return f"it raised {reply.exception if known else 'an exception of its own'}."

@@ -13,6 +13,7 @@ What this is *not*: a proof that a lab is good. It shows that its points mean wh
 
 from __future__ import annotations
 
+import copy
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from dca_lab import progress
 from dca_lab.grading.exercise import Case, Exercise, Lab, LabError, Score, generator
+from dca_lab.grading.key import replied
+from dca_lab.grading.plain import show
 from dca_lab.grading.trials import Trial, trials
 from dca_lab.grading.values import encode
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from dca_lab.grading.sandbox import Sandbox
 
 FEWEST_WRONG = 5
+NONSENSE = (None, float("nan"), "text", [], {}, [[1.0], [2.0, 3.0]], {"weights": None}, -1, 10**30)
+UNFIT = ([10**400, 0.5], [float("nan"), float("inf")])  # in place of an array inside a well-formed answer
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ def selftest(
     *,
     sandbox: Sandbox,
     runs: int = 3,
+    seed: str = "selftest",
     grade: Callable[..., dict[str, Any]] | None = None,
     show_progress: bool = True,
 ) -> list[Finding]:
@@ -70,6 +76,8 @@ def selftest(
         In which the notebooks are run.
     runs : int
         Seeds (and variants) with which the solved notebook is graded.
+    seed : str
+        From which the cases of all notebooks follow; the same one repeats a test.
     grade : Callable, optional
         Instead of `grade.grade_submission`, with its signature.
     show_progress : bool
@@ -86,7 +94,7 @@ def selftest(
         from dca_lab.grading.grade import grade_submission as grade
     findings = [*_wrong_enough(lab), *_cases(lab), *_judges(lab), *_student_copy(lab)]
     bar = tqdm(
-        list(trials(lab, runs)), desc=lab.name, unit="notebook", disable=progress.hidden(show_progress)
+        list(trials(lab, runs, seed)), desc=lab.name, unit="notebook", disable=progress.hidden(show_progress)
     )
     for trial in bar:
         constants = {**lab.constants, **trial.constants}
@@ -161,21 +169,45 @@ def _drawn(exercise: Exercise, lab: Lab, seed: str) -> bytes:
 
 
 def _judges(lab: Lab) -> Iterator[Finding]:
-    nonsense = (None, float("nan"), "text", [], {}, [[1.0], [2.0, 3.0]], {"weights": None}, -1, 10**30)
     for exercise in lab.exercises:
         if exercise.judge is None:
             continue
         problems = []
         case: Case = exercise.draw(generator("nonsense", exercise.name), lab.constants)[0]
-        for value in nonsense:
+        inside = [value for answer in _well_formed(lab, exercise, case) for value in _spoiled(answer)]
+        for value in (*NONSENSE, *inside):
+            shown = _short(show(value, 100))
             try:
-                score = exercise.judge(value, case)
+                score = exercise.judge(copy.deepcopy(value), copy.deepcopy(case))
                 if not (isinstance(score, Score) and score.fraction == 0):
-                    problems.append(f"{value!r} earns {score}")
+                    problems.append(f"{shown} earns {score}")
             except Exception as error:
-                problems.append(f"{value!r} raises {type(error).__name__}: {_short(str(error))}")
+                problems.append(f"{shown} raises {type(error).__name__}: {_short(str(error))}")
         check = f"the judge of {exercise.name} refuses nonsense"
         yield Finding("wrong" if problems else "ok", check, "; ".join(problems))
+
+
+def _well_formed(lab: Lab, exercise: Exercise, case: Case) -> Iterator[Any]:
+    """What the lab's own wrong answers give: in the form that is asked for."""
+    for answer in lab.wrong_answers(exercise.name)[:FEWEST_WRONG]:
+        reply = replied(answer.function, case.args)
+        if reply.kind == "value":
+            yield reply.value
+
+
+def _spoiled(answer: Any) -> Iterator[Any]:
+    """The answer with one of its arrays replaced by numbers that no array can hold, for each of them."""
+    if isinstance(answer, dict):
+        items, kind = list(answer.items()), dict
+    elif isinstance(answer, list | tuple):
+        items, kind = list(enumerate(answer)), lambda pairs: type(answer)(value for _, value in pairs)
+    else:
+        if hasattr(answer, "shape") and len(answer.shape):
+            yield from UNFIT
+        return
+    for place, (key, value) in enumerate(items[:20]):
+        for spoiled in _spoiled(value):
+            yield kind([*items[:place], (key, spoiled), *items[place + 1 :]])
 
 
 def _student_copy(lab: Lab) -> Iterator[Finding]:

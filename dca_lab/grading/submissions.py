@@ -20,15 +20,17 @@ from dca_lab.grading.layouts import (
     CANVAS,
     LAYOUTS,
     SubmissionsError,
-    assignment_of,
     gradescope_people,
     may_be_work,
+    meant,
     owners,
+    root_of,
 )
 from dca_lab.grading.notebook import Unreadable
 from dca_lab.grading.student_ids import safe_ids
 
-_COPY = re.compile(r"(-\d+|\s*\(\d+\)|[-_ ]copy)$", re.IGNORECASE)
+_COPY = re.compile(r"(-\d{1,6}|\s?\(\d{1,6}\)|[-_ ]copy)$", re.IGNORECASE)
+LONGEST_STEM = 200  # characters of a file's name that are looked at; a name inside a ZIP may have 65,535
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class _Place:
     """What was found for one student: usable files as (path, member, order), and why others are not."""
 
     aliases: tuple[str, ...] = ()
+    found: dict[tuple[str, ...], tuple] = field(default_factory=dict)  # parts of the path -> order
     files: list[tuple[Path, str, tuple]] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
 
@@ -79,24 +82,45 @@ def find_submissions(folder: str | Path, *, lab: str | None = None) -> list[Subm
         is_zip = root.suffix.lower() == ".zip"
         hint = f": unpack it first (python -m zipfile -e {root.name} submissions)" if is_zip else ""
         raise SubmissionsError(f"{root} is not a folder{hint}")
-    exports = [path for path in root.glob("assignment_*_export") if path.is_dir() and not path.is_symlink()]
-    root = root / "submitted" if (root / "submitted").is_dir() else exports[0] if len(exports) == 1 else root
+    root = root_of(root)
     places: dict[str, _Place] = {}
     people = gradescope_people(root)
     files = sorted(_walk(root))
-    assignment = assignment_of(files, lab)
     flat = any(len(parts) == 1 and may_be_work(parts[0]) for parts in files)
     for parts in files:
-        if len(parts) >= 3 and assignment not in (None, parts[1]):
-            continue
         for student, aliases, order in owners(parts, people, flat):
-            _add(places.setdefault(student, _Place(aliases)), root, parts, order)
+            places.setdefault(student, _Place(aliases)).found[parts] = order
     if not places:
         raise SubmissionsError(f"no notebook was found in {root}. These layouts are understood:\n\n{LAYOUTS}")
+    for name in sorted({*people, *(path.name for path in root.iterdir() if path.is_dir())}):
+        if is_work((name,)):  # a student's folder without a file is a student, too
+            for student, aliases, _ in owners((name, ""), people, flat):
+                places.setdefault(student, _Place(aliases))
+    _choose(places, root, lab)
     ids = safe_ids(list(places))
     return sorted(
         (_submission(ids[name], name, place, lab) for name, place in places.items()), key=lambda s: s.student
     )
+
+
+def _choose(places: dict[str, _Place], root: Path, lab: str | None) -> None:
+    """Look at each student's files by themselves: whatever one of them holds, the others' stay as they are."""
+    unclear: dict[str, list[str]] = {}
+    for student, place in places.items():
+        files, several = meant(list(place.found), lab, root.name == "submitted")
+        for parts in files:
+            _add(place, root, parts, place.found[parts])
+        if several:
+            unclear[student] = several
+            text = f"the folders {', '.join(several)[:200]} were found, and none is called {lab}"
+            place.problems.append((root, text))
+        elif not place.files and not place.problems:
+            place.problems.append((root, "nothing was handed in that can be read: hand in the .ipynb file"))
+    if len(unclear) == len(places):  # of the whole course, so it is not a student's doing
+        found = ", ".join(sorted({name for names in unclear.values() for name in names}))
+        raise SubmissionsError(
+            f"the assignments are {found}: name the one to grade {lab}, or copy it elsewhere"
+        )
 
 
 def _walk(root: Path) -> Iterator[tuple[str, ...]]:
@@ -120,8 +144,8 @@ def _add(place: _Place, root: Path, parts: tuple[str, ...], order: tuple) -> Non
             place.files.append((path, "", order or _when(path)))
         else:
             raise Unreadable("what was handed in is not a notebook: hand in the .ipynb file")
-    except Unreadable as error:
-        place.problems.append((path, str(error)))
+    except (Unreadable, OSError) as error:
+        place.problems.append((path, _why(error)))
 
 
 def _when(path: Path) -> tuple:
@@ -135,7 +159,7 @@ def _when(path: Path) -> tuple:
 
 def _submission(student: str, name: str, place: _Place, lab: str | None) -> Submission:
     def fits(file: tuple[Path, str, tuple]) -> tuple:
-        stem = Path(file[1] or file[0].name).stem
+        stem = Path(file[1] or file[0].name).stem[-LONGEST_STEM:]
         match = CANVAS.fullmatch(stem)
         return _COPY.sub("", match[4] if match else stem) == lab, file[2], file[0].name, file[1]
 
@@ -151,8 +175,16 @@ def _submission(student: str, name: str, place: _Place, lab: str | None) -> Subm
     chosen = Submission(student, path, "", member, aliases, notes)
     try:
         return Submission(student, path, _digest(chosen.read()), member, aliases, notes)
-    except Unreadable as error:
-        return Submission(student, path, _digest(str(error).encode()), member, aliases, notes, str(error))
+    except (Unreadable, OSError) as error:
+        problem = _why(error)
+        return Submission(student, path, _digest(problem.encode()), member, aliases, notes, problem)
+
+
+def _why(error: Exception) -> str:
+    """The system's own words would name folders of the instructor."""
+    return (
+        str(error) if isinstance(error, Unreadable) else f"the file cannot be read ({type(error).__name__})"
+    )
 
 
 def _digest(data: bytes) -> str:

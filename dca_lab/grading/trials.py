@@ -43,14 +43,12 @@ class Trial:
     constants: Mapping[str, Any] = field(default_factory=dict)
 
 
-def trials(lab: Lab, runs: int = 3) -> Iterator[Trial]:
-    """The notebooks whose grades are known beforehand."""
+def trials(lab: Lab, runs: int = 3, seed: str = "selftest") -> Iterator[Trial]:
+    """The notebooks whose grades are known beforehand; each run of the solved one has a seed of its own."""
     for run in range(runs):
         constants = {name: values[run % len(values)] for name, values in lab.choices.items()}
         check = f"the solved notebook, run {run + 1}" + (f", {constants}" if constants else "")
-        yield Trial(
-            check, source.solved(lab, constants=constants), seed=f"selftest {run}", constants=constants
-        )
+        yield Trial(check, source.solved(lab, constants=constants), seed=f"{seed} {run}", constants=constants)
     solutions = source.exercise_cells(source.build(lab, solution=True))
     unwritten = source.exercise_cells(source.build(lab, solution=False))
     capstones = {one.name: unwritten[one.name] for one in lab.exercises if one.judge is not None}
@@ -60,14 +58,14 @@ def trials(lab: Lab, runs: int = 3) -> Iterator[Trial]:
     ) -> Trial:
         left = {} if whole else {other: stub for other, stub in capstones.items() if other != name}
         lost = frozenset({*left, name} if loses else left)
-        return Trial(check, source.solved(lab, {**left, name: text}), lost, name, mistake)
+        return Trial(check, source.solved(lab, {**left, name: text}), lost, name, mistake, seed)
 
     for answer in lab.right:
         yield trial(
             f"{answer.exercise} as {answer.name} (right)", answer.exercise, answer.source, loses=False
         )
     everything = frozenset(solutions)
-    yield Trial("the untouched student's copy", source.unsolved(lab), everything)
+    yield Trial("the untouched student's copy", source.unsolved(lab), everything, seed=seed)
     tried = set()
     for answer in lab.wrong:
         check, whole = f"{answer.exercise} as {answer.name} (wrong)", answer.exercise not in tried

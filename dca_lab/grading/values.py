@@ -17,11 +17,8 @@ The same file runs inside the sandbox, therefore it imports nothing of the packa
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +29,11 @@ from dca_lab.grading import blob
 from dca_lab.grading.blob import BadValue
 
 LIMIT = 64 << 20  # bytes of one encoded value, unless the caller says otherwise
-TREE_LIMIT = 8 << 20  # bytes of JSON: read as Python objects they take about twenty times as much memory
-MOST_LISTS = 30_000  # to compare a million lists with an array keeps the grader busy for minutes
+TREE_LIMIT = 8 << 20  # bytes of JSON: a long notebook is one text of them
+MOST_ITEMS = 50_000  # in lists, all together: each is looked at several times, in Python
+MOST_LISTS = 10_000  # to compare a million lists with an array keeps the grader busy for minutes
+MOST_KEYS = 1000  # of one dictionary
+LARGEST_KEY = 2**31  # Python's hash of an integer is known: k * (2**61 - 1) would all fall into one place
 DEPTH_LIMIT = 60  # a list in a list in a list ...
 START = struct.Struct("<4sQ")
 MAGIC = b"DCA1"
@@ -46,8 +46,8 @@ class Reply:
     Parameters
     ----------
     kind : str
-        ``value``, ``raised``, ``missing`` (no such function), ``crashed`` (the process died), ``timeout``, or
-        ``refused`` (what came back is not a value, or is too large).
+        ``value``, ``raised``, ``missing`` (no such function), ``crashed`` (the process died), ``timeout``, ``exhausted``
+        (no time is left for this notebook), or ``refused`` (what came back is not a value, or is too large).
     value : object
         What the function returned.
     exception, text : str
@@ -56,6 +56,8 @@ class Reply:
         Line of the student's cell in which it was raised.
     arguments : tuple, optional
         The arguments as they are after the call, to see whether they were changed in place.
+    ended : bool
+        Whether the process was ended because of this call; the grader's word, not the student's.
     """
 
     kind: str
@@ -64,6 +66,7 @@ class Reply:
     text: str = ""
     line: int | None = None
     arguments: tuple | None = None
+    ended: bool = False
 
 
 def encode(value: Any) -> bytes:
@@ -109,7 +112,7 @@ def decode(data: bytes, *, limit: int = LIMIT) -> Any:
         if magic != MAGIC or end > len(data) or length > TREE_LIMIT:
             raise BadValue("these bytes are not a value")
         tree = json.loads(str(data[START.size : end], "ascii"), object_pairs_hook=_tagged)
-        return _value(tree, blob.read(data[end:]), 0, itertools.count())
+        return _value(tree, blob.read(data[end:]), 0, _Counted())
     except BadValue:
         raise
     except (
@@ -141,11 +144,14 @@ def _tree(value: Any, arrays: dict[str, dict], depth: int) -> Any:
         return int(value)
     if isinstance(value, float):
         return float(value)
+    if isinstance(value, (list, tuple)):
+        _few(len(value))
     if isinstance(value, list):
         return [_tree(item, arrays, depth + 1) for item in value]
     if isinstance(value, tuple):
         return {"t": [_tree(item, arrays, depth + 1) for item in value]}
     if isinstance(value, dict):
+        _few_keys(len(value))
         return {"d": [[_key(key), _tree(item, arrays, depth + 1)] for key, item in value.items()]}
     if isinstance(value, (bytes, bytearray)):
         return _stored("B", arrays, "U8", [len(value)], bytes(value))
@@ -161,11 +167,23 @@ def _key(key: Any) -> Any:
         key = key.item()
     if isinstance(key, str):
         return str.__str__(_text(key))
-    if key is None or type(key) in (bool, int) or (type(key) is float and math.isfinite(key)):
+    if type(key) in (int, float) and not abs(key) < LARGEST_KEY:
+        raise BadValue("a number that is the key of a dictionary must lie below 2**31: use text")
+    if key is None or type(key) in (bool, int, float):
         return key
     raise BadValue(
         f"a {type(key).__name__} cannot be the key of a dictionary that is sent: use text or numbers"
     )
+
+
+def _few(items: int) -> None:
+    if items > MOST_ITEMS:
+        raise BadValue(f"more than {MOST_ITEMS:,} numbers in lists: return an array instead")
+
+
+def _few_keys(keys: int) -> None:
+    if keys > MOST_KEYS:
+        raise BadValue(f"a dictionary of more than {MOST_KEYS:,} entries: return a list or an array instead")
 
 
 def _stored(tag: str, arrays: dict[str, dict], dtype: str, shape: list[int], data: bytes) -> dict[str, str]:
@@ -180,26 +198,43 @@ def _tagged(pairs: list[tuple[str, Any]]) -> tuple[str, Any]:
     return pairs[0]  # a tuple: JSON itself makes none, so this cannot be mistaken for a list
 
 
-def _value(node: Any, arrays: dict[str, dict], depth: int, lists: Iterator[int]) -> Any:
+@dataclass
+class _Counted:
+    """How much of a tree was met so far."""
+
+    lists: int = 0
+    items: int = 0
+
+    def add(self, node: list | tuple) -> None:
+        self.lists, self.items = self.lists + 1, self.items + len(node)
+        if self.lists > MOST_LISTS:
+            raise BadValue(f"more than {MOST_LISTS:,} lists in lists: return an array instead")
+        _few(self.items)
+
+
+def _value(node: Any, arrays: dict[str, dict], depth: int, met: _Counted) -> Any:
     if depth > DEPTH_LIMIT:
         raise BadValue(f"lists nested deeper than {DEPTH_LIMIT}")
-    if isinstance(node, list | tuple) and next(lists) > MOST_LISTS:
-        raise BadValue(f"more than {MOST_LISTS:,} lists in lists: return an array instead")
+    if isinstance(node, list | tuple):
+        met.add(node)
     if isinstance(node, list):
-        return [_value(item, arrays, depth + 1, lists) for item in node]
+        return [_value(item, arrays, depth + 1, met) for item in node]
     if isinstance(node, str):
         return _text(node)
     if not isinstance(node, tuple):
         return node
     tag, inner = node
     if tag == "t" and isinstance(inner, list):
-        return tuple(_value(item, arrays, depth + 1, lists) for item in inner)
+        met.add(inner)
+        return tuple(_value(item, arrays, depth + 1, met) for item in inner)
     if tag == "d" and isinstance(inner, list):
+        met.add(inner)
+        _few_keys(len(inner))
         found = {}
         for key, item in inner:
             if isinstance(key, (list, tuple)) or _key(key) in found:
                 raise BadValue("a dictionary with a key twice, or with a key that is none")
-            found[key] = _value(item, arrays, depth + 1, lists)
+            found[key] = _value(item, arrays, depth + 1, met)
         return found
     if tag in ("A", "T", "B") and isinstance(inner, str):
         return blob.to_array(

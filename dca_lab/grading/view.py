@@ -31,6 +31,7 @@ OUTCOMES = {
     "missing": "no function of this name",
     "crashed": "the process ended while it ran",
     "timeout": "took too long",
+    "exhausted": "the time for the notebook was used up before",
     "refused": "returned something that is not a value",
     "not written yet": "not written yet",
     "grader error": "could not be graded, by a mistake of the grader",
@@ -39,6 +40,7 @@ OUTCOMES = {
 STOPPED = (
     "crashed",
     "timeout",
+    "exhausted",
     "unreadable",
     "grader error",
 )  # what an instructor may want to look at by hand
@@ -77,6 +79,7 @@ class View:
     errors: tuple[tuple[str, str], ...]  # (where, what)
     constants: tuple[tuple[str, str], ...]
     seconds: float
+    platform_id: str = ""
 
     @property
     def graded(self) -> bool:
@@ -201,6 +204,7 @@ def view(record: Mapping[str, Any]) -> View:
             for name, value in _items(record.get("constants"))[:20]
         ),
         seconds=number(record.get("seconds")),
+        platform_id=clean(record.get("platform_id"), limit=200, lines=False),
     )
 
 
@@ -230,7 +234,7 @@ def _error(error: Any) -> tuple[str, str]:
         return "", clean(error, limit=500)
     where = [
         f"{word} {int(number(error.get(key))) + first}"
-        for word, key, first in (("cell", "cell", 1), ("line", "line", 0))
+        for word, key, first in (("code cell", "cell", 1), ("line", "line", 0))  # text cells are not counted
         if isinstance(error.get(key), int)
     ]
     what = f"{clean(error.get('exception'), limit=80, lines=False)}: {clean(error.get('text'), limit=500)}"

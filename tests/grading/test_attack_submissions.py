@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from attacks import FEW, HONEST, IMPORTS, RELU
 from attacks.files import hostile
-from attacks.watching import contents, notebook, numbers, observed, open_to_all, ours, student
+from attacks.watching import LONG, contents, notebook, numbers, observed, open_to_all, ours, student
 
 import dca_lab
 from dca_lab.grading import batch, records
@@ -153,7 +153,7 @@ def test_no_secret_is_shown(graded):
     assert len(graded.hidden) > 40
     for path, text in graded.pages().items():
         assert SEED not in text, path
-        found = [number for number in graded.hidden if number in text]
+        found = graded.hidden & set(re.findall(rf"(?=(\d[\d._]{{{LONG - 1}}}))", text))
         assert not found, (path, found)
         for source in ("torch's own, and ValueError", "relative_oracle", "by_addition", "BEGIN SOLUTION"):
             assert source not in text, path

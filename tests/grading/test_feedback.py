@@ -105,7 +105,7 @@ def test_a_file_that_could_not_be_read_gets_the_reason_once(tmp_path):
 def test_errors_in_cells_have_their_place(tmp_path):
     error = {"cell": 2, "line": 4, "exception": "NameError", "text": "name 'x' is not defined"}
     text = _soup(record("ann", errors=[error]), tmp_path).get_text(" ")
-    assert "Cell 3, line 4" in text and "NameError: name 'x' is not defined" in text
+    assert "Code cell 3, line 4" in text and "NameError: name 'x' is not defined" in text
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from grading_stand_in import DOUBLE, FEW, RELU, SOLVED, TINY, StandIn
 
-from dca_lab.grading import generator, load_lab
-from dca_lab.grading.exercise import MOST_TIMEOUTS, public_cases
+from dca_lab.grading import load_lab
+from dca_lab.grading.exercise import MOST_TIMEOUTS, hidden_cases, public_cases
 from dca_lab.grading.grade import grade_submission
 from dca_lab.grading.notebook import Cells
 from dca_lab.grading.sandbox import Sandbox, SandboxError, available_levels
@@ -107,22 +107,26 @@ def test_a_typical_mistake_is_named(lab):
     assert entry["mistake"] == wrong.name and entry["message"] == wrong.message and entry["points"] == 0
 
 
-def test_cases_are_public_or_drawn_from_the_seed(lab):
-    first, other = StandIn(), StandIn()
-    grade(lab, SOLVED, first, seed="one")
-    grade(lab, SOLVED, other, seed="two")
+def test_cases_are_public_or_drawn_from_seed_and_file(lab):
+    first, other, again, file = StandIn(), StandIn(), StandIn(), StandIn()
+    grade(lab, SOLVED, first, seed="one", digest="a", student="ann")
+    grade(lab, SOLVED, other, seed="two", digest="a", student="ann")
+    grade(lab, SOLVED, again, seed="one", digest="a", student="her partner")
+    grade(lab, SOLVED, file, seed="one", digest="b", student="ann")
 
     def inputs(sandbox):
         return [args[0] for name, args, _ in sandbox.said if name == "double"]
 
     shown = [case.args[0] for case in public_cases(lab.exercise("double"), lab.constants)]
-    drawn = lab.exercise("double").draw(generator("one", "hidden", "double"), lab.constants)
+    drawn = hidden_cases(lab.exercise("double"), lab.constants, "one", "a")
     size = len(shown)
     assert all(map(torch.equal, inputs(first)[:size], shown)) and all(
         map(torch.equal, inputs(other)[:size], shown)
     )
     assert all(map(torch.equal, inputs(first)[size:], [case.args[0] for case in drawn]))
-    assert not torch.equal(inputs(first)[size], inputs(other)[size])
+    assert all(map(torch.equal, inputs(first), inputs(again)))
+    for different in (other, file):  # another run, another attempt, another student
+        assert not torch.equal(inputs(first)[size], inputs(different)[size])
     assert {seconds for name, _, seconds in first.said if name == "keep_few"} == {5.0}
 
 
@@ -139,6 +143,35 @@ def test_what_is_hopeless_is_not_tried_to_the_end(lab, kind, most):
     record = grade(lab, cells, sandbox)
     assert sum(name == "double" for name, *_ in sandbox.said) == 2 * most  # in both phases
     assert record["exercises"]["double"]["outcome"] == kind.lower()
+
+
+def test_an_answer_that_is_too_large_is_asked_for_once(lab, sandbox):
+    bomb = (
+        "from dca_lab.grading import values\nhonest, armed = values.encode, []\n"
+        "def encode(answer):\n    return b'not a value' if armed.pop() else honest(answer)\n"
+        "values.encode = encode\narmed += [False] * 9\n"
+        "def double(x):\n    armed.append(True)\n    return x\n"
+    )
+    with sandbox.open([bomb]) as student:
+        assert (student.call("double", 1).kind, student.call("double", 1).ended) == ("refused", True)
+    record = grade(lab, [bomb, RELU, FEW], sandbox)
+    assert outcomes(record) == {"double": "refused", "relu": "right", "keep_few": "right"}
+
+
+def test_a_stub_below_the_solution_is_named(lab):
+    stub = "def double(x):\n    raise NotImplementedError\n"
+    record = grade(lab, [DOUBLE, RELU, stub, FEW])
+    assert record["notes"] == ["`double` is defined in code cells 2 and 4; the last one counts"]
+    assert grade(lab, [stub, DOUBLE, RELU, FEW])["notes"] == []  # all points: nothing to explain
+
+
+def test_nobody_types_while_this_is_graded(lab, sandbox):
+    record = grade(
+        lab, ["size = input('size? ')", "def double(x):\n    return input() * x\n", RELU, FEW], sandbox
+    )
+    entry = record["exercises"]["double"]
+    for text in (record["errors"][0]["text"], entry["message"], entry["public"]["message"]):
+        assert "nobody can type while this is graded: use a constant" in text
 
 
 def test_nothing_that_the_function_says_in_the_hidden_phase_is_shown(lab, sandbox):

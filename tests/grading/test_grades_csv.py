@@ -19,6 +19,7 @@ HEADER = [
     "smallest_file",
     "level",
     "digest",
+    "platform_id",
     "notes",
 ]
 
@@ -31,15 +32,15 @@ def _read(path):
 def test_a_class_is_read_back(tmp_path):
     people = [
         record("zoe", entry(2, 2), entry(0, 3), entry(2.5, 5), notes=["late", "read as UTF-16"]),
-        record("ann"),
-        record("Müller, Jürgen", level="landlock"),
+        record("ann", platform_id="=ann"),
+        record("Müller, Jürgen", level="landlock", platform_id="Müller, Jürgen_7"),
     ]
     header, *rows = _read(write_csv(people, lab(tmp_path), tmp_path / "grades.csv"))
     assert header == HEADER
     assert rows == [
-        ["Müller, Jürgen", "10", "10", "2", "3", "5", "landlock", "ab" * 32, ""],
-        ["ann", "10", "10", "2", "3", "5", "bubblewrap", "ab" * 32, ""],
-        ["zoe", "4.5", "10", "2", "0", "2.5", "bubblewrap", "ab" * 32, "late / read as UTF-16"],
+        ["Müller, Jürgen", "10", "10", "2", "3", "5", "landlock", "ab" * 32, "Müller, Jürgen_7", ""],
+        ["ann", "10", "10", "2", "3", "5", "bubblewrap", "ab" * 32, "'=ann", ""],
+        ["zoe", "4.5", "10", "2", "0", "2.5", "bubblewrap", "ab" * 32, "", "late / read as UTF-16"],
     ]
 
 

@@ -104,7 +104,7 @@ def test_a_file_that_could_not_be_read_says_why():
 
 def test_errors_in_cells_are_told_with_their_place():
     broken = record("ann", errors=[{"cell": 2, "line": 4, "exception": "NameError", "text": "no x"}])
-    assert "(cell 3, line 4): NameError: no x" in gradescope_result(broken)["output"]
+    assert "(code cell 3, line 4): NameError: no x" in gradescope_result(broken)["output"]
 
 
 @pytest.mark.parametrize("when", VISIBILITY)

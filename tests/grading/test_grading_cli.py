@@ -166,9 +166,12 @@ def test_test_prints_what_is_wrong_and_fails(run, monkeypatch):
 
     found = [Finding("ok", "solved"), Finding("wrong", "stub", "double earned its points")]
     monkeypatch.setattr(sandbox, "Sandbox", stand_in.StandIn)
-    monkeypatch.setattr(selftest, "selftest", lambda lab, *, sandbox: found)
-    done = run("lab", "test", TINY)
+    monkeypatch.setattr(selftest, "selftest", lambda lab, *, sandbox, seed: [*found, Finding("note", seed)])
+    done = run("lab", "test", TINY, "--seed", "again")
+    assert "--seed again" in done.output and "again" in done.output.splitlines()[-3]
+    printed = [run("lab", "test", TINY).output.split(":")[0] for _ in range(2)]
+    assert printed[0].startswith("seed ") and printed[0] != printed[1]
     assert done.exit_code == 1 and "double earned its points" in done.output and "1 wrong" in done.output
     found.pop()
     done = run("lab", "test", TINY, TINY)
-    assert done.exit_code == 0 and done.output.count("1 as they should be, 0 to read, 0 wrong") == 2
+    assert done.exit_code == 0 and done.output.count("1 as they should be, 1 to read, 0 wrong") == 2

@@ -288,6 +288,32 @@ class TestCapstone:
         ):
             assert judge_exercise(exercise, cases, [Reply("value", 1), reply], hidden=True).fraction == 0.5
 
+    def test_a_value_at_which_the_judge_stumbles_is_wrong(self):
+        def judge(value, case):
+            return Score(min(1.0, float(sum(map(float, value)))), "measured")
+
+        def wrong(x):
+            return [0.5]
+
+        cases = [Case((1,)), Case((2,))]
+        exercise = Exercise("f", 1, cases=lambda rng, constants: cases, judge=judge)
+        replies = [Reply("value", [1.0]), Reply("value", [10**400, 0.5])]
+        score = judge_exercise(exercise, cases, replies, [answer(wrong)], hidden=True)
+        assert score.fraction == 0.5 and "cannot be measured" in score.message
+
+    def test_a_judge_that_stumbles_at_everything_is_broken(self):
+        def judge(value, case):
+            return Score(int("broken"), "")
+
+        def wrong(x):
+            return [0.5]
+
+        cases = [Case((1,))]
+        exercise = Exercise("f", 1, cases=lambda rng, constants: cases, judge=judge)
+        for answers in ((), [answer(wrong)]):
+            with pytest.raises(ValueError, match="broken"):
+                judge_exercise(exercise, cases, [Reply("value", [1.0])], answers, hidden=True)
+
     @pytest.mark.parametrize("fraction", [np.nan, -0.1, 1.1])
     def test_an_impossible_fraction_is_the_labs_error(self, fraction):
         exercise, cases = self.capstone(fraction)

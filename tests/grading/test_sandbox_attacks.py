@@ -12,7 +12,7 @@ import pytest
 
 import dca_lab
 from dca_lab.grading.sandbox import Limits, Sandbox, available_levels
-from dca_lab.grading.sandbox.inside import landlock
+from dca_lab.grading.sandbox.inside import landlock, usage
 
 LIMITS = Limits(
     cpu_seconds=2, wall_seconds=10, cell_seconds=1, memory=256 << 20, file_bytes=4 << 20, files=200
@@ -98,6 +98,12 @@ DENIED = {
     "kernel": "return open('/proc/sys/kernel/hostname', 'w')",
     "packages, written": "import torch\nopen(os.path.dirname(torch.__file__) + '/version.py', 'a')",
     "overlay, written": "import dca_lab\nopen(dca_lab.__file__, 'a')",
+    "lock": "import fcntl\nfcntl.lockf(open(os.__file__), fcntl.LOCK_SH | fcntl.LOCK_NB, 1, 5001)",
+    "lock of somebody": "import fcntl, struct\nreturn fcntl.fcntl(open(os.__file__), fcntl.F_GETLK, bytes(32))",
+    "page dropped": "os.posix_fadvise(os.open(os.__file__, os.O_RDONLY), 0, 0, os.POSIX_FADV_DONTNEED)",
+    "page looked for": "return os.preadv(os.open(os.__file__, 0), [bytearray(1)], 0, os.RWF_NOWAIT)",
+    "free memory": "return open('/proc/meminfo').read()",
+    "free disk": "return os.statvfs('.')",
     "pipe file": "os.mkfifo('pipe')",
     "device": "os.mknod('zero', 0o20666, os.makedev(1, 5))",
     "other root": "os.chroot('.')",
@@ -173,6 +179,9 @@ CALLS = {  # name -> arguments: system calls that Python has no function for
     "vfork": "58",
     "clone3": "435, ctypes.create_string_buffer(64), 64",
     "prctl": "157, 1, 0, 0, 0",
+    "mincore": "27, 0, 0, 0",
+    "readahead": "187, 0, 0, 0",
+    "sysinfo": "99, 0",
     "call of tomorrow": "460, 0",
 }
 
@@ -295,6 +304,48 @@ def test_many_small_files(sandbox):
     assert reply.kind in ("crashed", "timeout", "raised"), reply
     if reply.kind == "crashed":
         assert "files" in reply.text
+
+
+def test_removed_files_that_are_still_open(sandbox):
+    """Nobody can count them: so each is small, and there are few."""
+    code = """
+kept = []
+for _ in range(100):
+    try:
+        file = os.open('one', os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        os.unlink('one')
+        kept.append(file)
+        while True: os.write(file, bytes(1 << 16))
+    except OSError: pass
+return sum(os.fstat(file).st_size for file in kept)
+"""
+    reply = attack(sandbox, code)
+    assert reply.kind == "value" and 0 < reply.value <= 8 * LIMITS.file_bytes, reply
+
+
+def test_files_are_watched_while_the_grader_is_busy(sandbox):
+    code = """
+def write():
+    time.sleep(0.2)
+    for number in range(10**4): open(str(number), 'wb').write(bytes(1 << 18)), time.sleep(0.003)
+threading.Thread(target=write, daemon=True).start()
+return 1
+"""
+    body = "".join(f"    {line}\n" for line in code.strip().splitlines())
+    with sandbox.open([f"import threading, time\ndef attack():\n{body}"]) as student:
+        assert student.call("attack").value == 1
+        time.sleep(1.5)  # the grader judges
+        used = [usage.usage(sandbox._keeper.folder, 10**5)[0] for _ in range(2) if time.sleep(0.5) is None]
+        assert LIMITS.file_bytes < used[0] == used[1]  # it wrote too much, and writes no more
+        assert student.call("attack").value == 1  # a new process: the next call is not to blame
+
+
+def test_the_time_of_a_whole_notebook(sandbox):
+    cell = "import time\ndef slow(): time.sleep(0.4)\ndef quick(): return 1"
+    with sandbox.open([cell], limits=Limits(phase_seconds=1.0)) as student:
+        replies = [student.call("slow").kind for _ in range(4)]
+        assert replies[0] == "value" and replies[-1] == "exhausted", replies
+        assert student.call("quick").kind == "exhausted"
 
 
 def test_a_tree_deeper_than_any_path(sandbox):

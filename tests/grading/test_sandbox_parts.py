@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dca_lab.grading.sandbox import bubblewrap, overlay, places, watch
 from dca_lab.grading.sandbox.channel import Broken, Channel, Gone, Late, Refused
+from dca_lab.grading.sandbox.inside import usage
 from dca_lab.grading.sandbox.inside.child import HEAD
 from dca_lab.grading.sandbox.inside.wipe import wipe
 
@@ -141,10 +142,10 @@ def test_watch_counts(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b").write_bytes(bytes(100_000))
     os.symlink("/", tmp_path / "root")
-    used, files = watch.usage(str(tmp_path), 100)
+    used, files = usage.usage(str(tmp_path), 100)
     assert files == 3 and 100_000 <= used < 200_000
-    assert watch.usage(str(tmp_path), 1)[1] == 2
-    assert watch.threads(os.getpid()) >= 1 and watch.threads(2**30) == 0
+    assert usage.usage(str(tmp_path), 1)[1] == 2
+    assert usage.threads(os.getpid()) >= 1 and usage.threads(2**30) == 0
     assert watch.address_space(os.getpid()) > 1 << 20
 
 

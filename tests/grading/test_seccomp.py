@@ -82,3 +82,7 @@ def test_arguments(machine):
     assert call("prctl", 15) and not call("prctl", 1)
     assert call("openat", 3, 0, 0) and call("openat", 3, 0, 0o1001) and not call("openat", 3, 0, 0o1000)
     assert not call("openat", 3, 0, 0o3001000)
+    assert call("preadv2", 3, 0, 1, 0, 0, 0) and not call("preadv2", 3, 0, 1, 0, 0, 8)
+    assert [command for command in range(1100) if not call("fcntl", 3, command)] == [
+        *(5, 6, 7, 8, 10, 15, 36, 37, 38, 1024, 1026, 1035, 1036, 1037, 1038)
+    ]

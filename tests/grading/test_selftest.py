@@ -91,6 +91,7 @@ def test_the_trials_are_all_that_is_known():
     assert len(all_trials) == 3 + len(TINY.right) + 1 + len(TINY.wrong) + 3 * len(BROKEN)
     assert {trial.constants["width"] for trial in all_trials if trial.constants} == {4, 6, 8}
     assert len({trial.seed for trial in all_trials}) >= 3
+    assert not {trial.seed for trial in all_trials} & {trial.seed for trial in trials(TINY, seed="another")}
 
 
 def test_a_sound_lab_has_no_findings():
@@ -129,6 +130,18 @@ def test_a_judge_that_stumbles_is_caught():
     assert "keep_few could not be graded" in caught["keep_few: returns None"]
 
 
+def test_a_judge_that_stumbles_over_a_value_inside_is_caught():
+    def judge(value, case):  # fine for all that has not the right form
+        good = isinstance(value, dict) and set(value) == {"w"}
+        return Score(0.0, f"{float(max(value['w']))}" if good else "not the right form")
+
+    known = [
+        replace(one, function=lambda w: {"w": w}) if one.exercise == "keep_few" else one for one in TINY.wrong
+    ]
+    lab = replace(with_exercise("keep_few", judge=judge), wrong=tuple(known))
+    assert "raises OverflowError" in findings(lab, "wrong")["the judge of keep_few refuses nonsense"]
+
+
 def test_too_few_wrong_answers_are_counted():
     few = tuple(answer for answer in TINY.wrong if answer.name not in ("absolute", "dropped"))
     caught = honest(replace(TINY, wrong=few))
@@ -160,7 +173,7 @@ def test_a_mistake_that_is_not_recognised_is_noted():
 
 
 def test_cases_that_do_not_follow_from_the_seed_are_caught(monkeypatch):
-    monkeypatch.setattr("dca_lab.grading.selftest.trials", lambda lab, runs: iter(()))
+    monkeypatch.setattr("dca_lab.grading.selftest.trials", lambda lab, runs, seed: iter(()))
     counter = iter(range(10**6))
     check = "the cases of double follow from the seed"
     for cases, said in (

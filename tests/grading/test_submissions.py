@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dca_lab.grading import archives
+from dca_lab.grading import archives, submissions
 from dca_lab.grading.notebook import Unreadable, read_cells
 from dca_lab.grading.student_ids import in_roster, safe_ids
 from dca_lab.grading.submissions import SubmissionsError, find_submissions
@@ -84,8 +84,48 @@ def test_nbgrader(tmp_path, inside):
         put(tmp_path, source__pruning__pruning="s = 1", release__pruning__pruning="r = 1")
         write(tmp_path, "gradebook.db")
     assert found(tmp_path, lab="pruning") == {"alice": "alice = 'pruning'", "bob": "bob = 'pruning'"}
-    with pytest.raises(SubmissionsError, match="cost, pruning"):
-        find_submissions(tmp_path, lab="quantization")
+    if inside:
+        with pytest.raises(SubmissionsError, match="cost, pruning"):
+            find_submissions(tmp_path, lab="quantization")
+        write(tmp_path, "submitted/carol/work/work.ipynb", notebook("c = 1"))
+        (tmp_path / "submitted/dora/quantization").mkdir(parents=True)
+        result = found(tmp_path, lab="quantization")
+        assert result.pop("carol") == "c = 1" and result.pop("dora").startswith("! nothing was handed in")
+        assert set(result.values()) == {
+            "! the folders cost, pruning were found, and none is called quantization"
+        }
+
+
+def test_no_student_changes_what_becomes_of_another(tmp_path):
+    put(tmp_path, alice__lab="a = 1", bob__hw__lab="b = 1")
+    (tmp_path / "carol").mkdir()
+    honest = found(tmp_path, lab="quantization")
+    assert honest.pop("carol").startswith("! nothing was handed in") and set(honest) == {"alice", "bob"}
+    for name in ("quantization/lab.ipynb", "x/timestamp.txt", "y/timestamp.txt", "submission_metadata.yml"):
+        write(tmp_path, f"mallory/{name}", notebook("m = 1"))
+    for name in ("submitted", "assignment_1_export"):  # a student may be called like this
+        write(tmp_path, f"{name}/{name}/lab.ipynb", notebook("s = 1"))
+    result = found(tmp_path, lab="quantization")
+    assert {name: result[name] for name in honest} == honest
+    assert set(result) == {*honest, "carol", "mallory", "submitted", "assignment_1_export"}
+
+
+def test_of_a_long_name_in_a_zip_little_is_looked_at(tmp_path, monkeypatch):
+    """To find a bracket behind 60,000 spaces, the expression took the square of their number."""
+    seen = []
+
+    class Noted:
+        def sub(self, new, text):
+            seen.append(len(text))
+            return text
+
+    monkeypatch.setattr(submissions, "_COPY", Noted())
+    pack(
+        tmp_path / "mallory.zip",
+        {f"{' ' * 60_000}(1).ipynb": notebook("m = 1"), "lab.ipynb": notebook("m = 2")},
+    )
+    assert found(tmp_path, lab="lab") == {"mallory": "m = 2"}
+    assert seen and max(seen) <= 200
 
 
 def test_the_newest_by_time_stamp_counts(tmp_path):

@@ -97,8 +97,11 @@ class Liar(float):
         10**5000,
         Liar(3.0),
         [0.1] * 3 * 10**6,
+        {str(number): 0 for number in range(1001)},
+        {2**61 - 1: 0},
+        {1e300: 0},
     ],
-    ids=range(12),
+    ids=range(15),
 )
 def test_not_a_value(value):
     with pytest.raises(BadValue):
@@ -145,6 +148,9 @@ ZEROS = {"0": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
         frame(b'{"d":[[[],1]]}'),
         frame(b'{"d":[[{"t":[]},1]]}'),
         frame(b'{"d":[1]}'),
+        frame(b'{"d":[[2305843009213693951,1]]}'),
+        frame(b'{"d":[%s]}' % b",".join(b"[%d,0]" % key for key in range(1001))),
+        frame(b"[%s]" % b",".join([b"[%s]" % b",".join([b"0"] * 12_501)] * 4)),
         frame(b'{"x":[]}'),
         frame(b"{}"),
         frame(b'"\\ud800"'),

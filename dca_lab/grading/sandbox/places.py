@@ -19,7 +19,7 @@ from pathlib import Path
 SYSTEM = (
     "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store",
     "/usr/share/fonts", "/usr/share/zoneinfo", "/etc/ld.so.cache", "/etc/localtime", "/etc/fonts",
-    "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu",
+    "/proc/cpuinfo", "/sys/devices/system/cpu",
 )  # fmt: skip
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 PACKAGE = Path(__file__).resolve().parents[2]

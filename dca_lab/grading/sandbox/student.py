@@ -52,6 +52,7 @@ class Student:
         self._closed = False
         self._starts = self._deaths = self._running = 0
         self._spent = 0.0  # seconds of wall time for cells, over all processes
+        self._left = limits.phase_seconds
         self._why = Reply("crashed", text="the process was started too often")
         self._start()
 
@@ -63,12 +64,22 @@ class Student:
         if self._closed:
             raise SandboxError("this student's process was closed")
         request = values.encode({"call": name, "arguments": args})
-        if self._channel is None and not self._start():
+        if self._channel is not None:
+            try:
+                self._look()
+            except Broken:  # what an earlier call left behind does not cost this one
+                self._end()
+        if self._channel is None and self._left > 0 and not self._start():
             return self._why
+        if self._left <= 0:
+            return Reply("exhausted", text=f"{self._limits.phase_seconds:g} seconds were used up")
+        began = time.monotonic()
         try:
-            return claims.reply(self._ask(request, time.monotonic() + seconds))
+            return claims.reply(self._ask(request, began + min(seconds, self._left)))
         except (Broken, BadValue) as error:
             return self._ended(error)
+        finally:
+            self._left -= time.monotonic() - began
 
     def close(self) -> None:
         """End the process."""
@@ -84,7 +95,8 @@ class Student:
 
     def _start(self) -> bool:
         """A process in which the cells have run; False if they allow none."""
-        while self._starts < self._limits.restarts and self._spent < 3 * self._limits.wall_seconds:
+        most = min(3 * self._limits.wall_seconds, self._limits.phase_seconds)
+        while self._starts < self._limits.restarts and self._spent < most:
             self._starts += 1
             began = time.monotonic()
             line, self._pid = self._keeper.child(self._limits)
@@ -96,6 +108,7 @@ class Student:
                 self._why = self._ended(error)
             finally:
                 self._spent += time.monotonic() - began
+                self._left -= time.monotonic() - began
             self._deaths += 1
             if not self._running or self._deaths > 2 * DEADLY_CELLS:
                 self._starts = self._limits.restarts
@@ -103,7 +116,7 @@ class Student:
         return False
 
     def _run(self) -> None:
-        deadline = time.monotonic() + self._limits.wall_seconds
+        deadline = time.monotonic() + min(self._limits.wall_seconds, max(self._left, 0.0))
         name = secrets.token_bytes(16)
         request = {"cells": [list(cell) for cell in self._cells.items()], "only": sorted(self.skipped)}
         self._channel.send(name, values.encode(request), min(deadline, time.monotonic() + 20))
@@ -143,15 +156,19 @@ class Student:
         """End the process after `error`, and say in a Reply what happened."""
         status = self._end()
         if not isinstance(error, Gone):
-            return Reply(getattr(error, "kind", "refused"), text=str(error))
+            return Reply(getattr(error, "kind", "refused"), text=str(error), ended=True)
+        if status.get("why"):
+            return Reply("crashed", text=status["why"], ended=True)
         if status.get("cpu", 0) > self._limits.cpu_seconds - 0.5:
-            return Reply("timeout", text=f"more than {self._limits.cpu_seconds:g} seconds of CPU time")
+            return Reply(
+                "timeout", text=f"more than {self._limits.cpu_seconds:g} seconds of CPU time", ended=True
+            )
         code = status.get("status")
         if isinstance(code, int) and code < 0:
             known = -code in signal.Signals.__members__.values()  # most real-time signals have no name
             name = signal.Signals(-code).name if known else f"signal {-code}"
-            return Reply("crashed", text=f"the process was ended by {name}")
-        return Reply("crashed", text="the process ended itself")
+            return Reply("crashed", text=f"the process was ended by {name}", ended=True)
+        return Reply("crashed", text="the process ended itself", ended=True)
 
     def _end(self) -> dict:
         if self._channel is None:

@@ -49,6 +49,28 @@ ATTACKS = [
     """,
     ),
     function("memory taken", "take all memory", "kept = []\nwhile True: kept.append(torch.ones(1 << 22))"),
+    function("a long list", "keep the grader busy with millions of numbers", "return [0] * 3_990_000"),
+    function(
+        "colliding keys",
+        "keep the grader busy with keys that all fall into one place of its dictionary",
+        """
+        global armed
+        armed = True
+        return x
+        """,
+        before="""
+        import json
+        from dca_lab.grading import values
+        honest, armed = values.encode, False
+        KEYS = [[k * (2**61 - 1), 0] for k in range(1, 16_001)]
+        TREE = json.dumps({"d": [["kind", "value"], ["value", {"d": KEYS}]]}).encode()
+        def encode(answer):
+            global armed
+            bomb, armed = armed, False
+            return values.START.pack(b"DCA1", len(TREE)) + TREE if bomb else honest(answer)
+        values.encode = encode
+        """,
+    ),
     function("memory at once", "take a terabyte", "return torch.ones(1 << 37)"),
     function(
         "one file",

@@ -9,6 +9,8 @@ import re
 import stat
 from pathlib import Path
 
+LONG = 10  # characters of a number that is not found by chance, though a class has thousands of hidden ones
+
 
 def notebook(cells, places=None, **more):
     """The bytes of a notebook; the first cell tells an attack where everything is."""
@@ -75,8 +77,8 @@ def numbers(cases):
     for case in cases:
         for value in case.args[0].flatten().tolist():
             text = repr(abs(value))
-            if len(text) >= 8 and "e" not in text:
-                found |= {text[:8], text[:8].replace(".", "_")}
+            if len(text) >= LONG and "e" not in text:
+                found |= {text[:LONG], text[:LONG].replace(".", "_")}
     return found
 
 

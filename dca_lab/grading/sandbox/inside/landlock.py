@@ -6,8 +6,9 @@ handled and not granted is denied. From version 4 of the interface it also handl
 abstract sockets; a right that the running kernel does not know must not be asked for, so the lists are cut to its
 version. There is no C library function: the three system calls have the same numbers on every processor.
 
-What this is *not*: everything about files. Landlock does not rule changes of mode, owner and times, nor whether a file
-exists; the first are forbidden by the filter in `seccomp.py`, the last can be asked by a student.
+What this is *not*: everything about files. Landlock does not rule changes of mode, owner and times; those are forbidden
+by the filter in `seccomp.py`. Nor does it rule what `stat` tells: who knows the path of a file, wherever it lies, learns
+that it exists, its size, its owner and its times, but nothing of what it holds. Under bubblewrap the path leads nowhere.
 """
 
 from __future__ import annotations

@@ -8,9 +8,12 @@ kernel has no such call", for everything newer than the calls reviewed here (the
 
 Forbidden are: sockets; new processes and programs (threads are allowed); looking into, tracing and signalling other
 processes; shared memory and queues that outlive a process; mounts and namespaces; changes of owner, mode and times of
-files (Landlock does not cover those); watching files; priorities; and the calls that only an administrator needs.
+files (Landlock does not cover those); watching files; priorities; the calls that only an administrator needs; and what
+lets two processes that read the same library talk: locks and hints on a file, the state of its pages in memory, how much
+memory and disk is free.
 
-What this is *not*: a rule about files. Which file may be opened is decided by Landlock or by the mounts.
+What this is *not*: a rule about files. Which file may be opened is decided by Landlock or by the mounts. Nor is it the end
+of every whisper: how long something takes depends on what others do. Therefore hidden inputs are of one file alone.
 """
 
 from __future__ import annotations
@@ -57,6 +60,9 @@ FORBIDDEN = {
     "open_by_handle_at": (304, 265), "inotify_init": (253, None), "inotify_init1": (294, 26),
     "inotify_add_watch": (254, 27), "fanotify_init": (300, 262), "fanotify_mark": (301, 263), "sync": (162, 81),
     "syncfs": (306, 267), "flock": (73, 32), "splice": (275, 76), "vmsplice": (278, 75), "tee": (276, 77),
+    # what is in memory of a file that others read, too; what is free of memory and disk
+    "fadvise64": (221, 223), "mincore": (27, 232), "readahead": (187, 213), "sysinfo": (99, 179),
+    "statfs": (137, 43), "fstatfs": (138, 44), "ustat": (136, None),
     # deep doors of the kernel
     "bpf": (321, 280), "perf_event_open": (298, 241), "add_key": (248, 217), "request_key": (249, 218),
     "keyctl": (250, 219), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426),
@@ -78,13 +84,16 @@ FORBIDDEN = {
 ABSENT = {"clone3": (435, 435), "openat2": (437, 437)}
 # Allowed with certain arguments only; see `program`
 ARGUMENTS = {"clone": (56, 220), "kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261),
-             "prctl": (157, 167), "fcntl": (72, 25), "ioctl": (16, 29), "open": (2, None), "openat": (257, 56)}  # fmt: skip
+             "prctl": (157, 167), "fcntl": (72, 25), "ioctl": (16, 29), "open": (2, None), "openat": (257, 56),
+             "preadv2": (327, 286), "pwritev2": (328, 287)}  # fmt: skip
 
 ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 LOAD, AND, IF_EQUAL, IF_SET, IF_AT_LEAST, IF_MORE, RETURN = 0x20, 0x54, 0x15, 0x45, 0x35, 0x25, 0x06
 NUMBER, ARCHITECTURE = 0, 4  # offsets in what the filter is shown
-# F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY; FIOSETOWN, SIOCSPGRP: let the kernel signal another process
-OWNERS = {"fcntl": (8, 10, 15, 1024, 1026), "ioctl": (0x8901, 0x8902)}
+# F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY; FIOSETOWN, SIOCSPGRP: let the kernel signal another process.
+# F_GETLK, F_SETLK, F_SETLKW, the same with OFD, and the hints F_GET_RW_HINT to F_SET_FILE_RW_HINT: others see them.
+LOCKS = (5, 6, 7, 36, 37, 38, 1035, 1036, 1037, 1038)
+COMMANDS = {"fcntl": (8, 10, 15, 1024, 1026, *LOCKS), "ioctl": (0x8901, 0x8902)}
 CLONE_THREAD, O_TRUNC, O_ACCMODE, PR_SET_PDEATHSIG = 0x10000, 0o1000, 0o3, 1
 
 
@@ -123,11 +132,14 @@ def program(pid: int, machine: str | None = None) -> list[tuple[int, int, int, i
         _checked(steps, name, column, [(LOAD, 0, 0, argument(0)), (IF_EQUAL, 1, 0, own)])
     # The signal that comes when the zygote dies cannot be taken back.
     _checked(steps, "prctl", column, [(LOAD, 0, 0, argument(0)), (IF_EQUAL, 0, 1, PR_SET_PDEATHSIG)])
-    # When a descriptor has data, the kernel could send any signal to anybody of the same user.
-    for name, commands in OWNERS.items():
+    # When a descriptor has data, the kernel could send any signal to anybody of the same user. And no locks.
+    for name, commands in COMMANDS.items():
         *first, last = commands
         tests = [(IF_EQUAL, len(first) - place, 0, command) for place, command in enumerate(first)]
         _checked(steps, name, column, [(LOAD, 0, 0, argument(1)), *tests, (IF_EQUAL, 0, 1, last)])
+    # Reading as usual, but not "only if it is in memory".
+    for name in ("preadv2", "pwritev2"):
+        _checked(steps, name, column, [(LOAD, 0, 0, argument(5)), (IF_EQUAL, 1, 0, 0)])
     # Opening "to read, but empty it": old Landlock versions let that pass.
     for name, index in (("open", 1), ("openat", 2)):
         emptied = [(LOAD, 0, 0, argument(index)), (AND, 0, 0, O_TRUNC | O_ACCMODE), (IF_EQUAL, 0, 1, O_TRUNC)]

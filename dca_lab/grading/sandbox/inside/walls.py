@@ -46,8 +46,9 @@ def set_limits(limits: dict, address_space: int | None, count_threads: bool) -> 
     """
     wanted = {
         resource.RLIMIT_CPU: max(1, round(limits["cpu_seconds"])),
-        resource.RLIMIT_FSIZE: limits["file_bytes"],
-        resource.RLIMIT_NOFILE: 64,  # a removed file that is still open takes room, and nobody sees it
+        # A removed file that is still open takes room, and nobody sees it: at most eight times `file_bytes` like this.
+        resource.RLIMIT_FSIZE: limits["file_bytes"] // 8,
+        resource.RLIMIT_NOFILE: 64,
         resource.RLIMIT_CORE: 0,
     }
     if address_space is not None:

@@ -5,10 +5,11 @@ imports what notebooks need, and on each request forks a child that shares all o
 secrets, and reads nothing that a child could write: its only partner is the grader, on the control socket.
 
     {"limits": {...}, "address_space": bytes} + the child's end of a new socket -> {"pid": number} or {"error": text}
-    {"stop": true}                                                             -> {"status": ..., "cpu": seconds}
+    {"stop": true}                                        -> {"status": ..., "cpu": seconds, "why": what was too much}
 
-One child at a time; it is killed, reaped, and its folder emptied before the next one. When the grader is gone, the
-control socket closes: the child is killed and the zygote ends.
+One child at a time; it is killed, reaped, and its folder emptied before the next one. Until then the zygote looks ten
+times a second at what it uses, since the grader does so only while it waits for an answer, and kills it if it is too much.
+When the grader is gone, the control socket closes: the child is killed and the zygote ends.
 
 What this is *not*: a wall. The child puts up its own (`walls.py`) before it looks at the student's work.
 """
@@ -18,12 +19,14 @@ from __future__ import annotations
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
 from contextlib import suppress
 
 MESSAGE = 1 << 16
+GLANCE = 0.1  # seconds between two looks at what the child uses
 
 
 def main(control: int, settings: dict) -> None:
@@ -38,7 +41,7 @@ def main(control: int, settings: dict) -> None:
     sys.argv[:] = ["notebook"]
     sys.dont_write_bytecode = True
     load(settings["optimizers"])
-    from dca_lab.grading.sandbox.inside import child, landlock, walls
+    from dca_lab.grading.sandbox.inside import child, landlock, usage, walls
     from dca_lab.grading.sandbox.inside.wipe import wipe
 
     rules = None
@@ -51,8 +54,11 @@ def main(control: int, settings: dict) -> None:
     gc.freeze()  # the collector of a child leaves these objects alone, and with them the shared memory
     line = socket.socket(fileno=control)
     line.send(json.dumps({"ready": True}).encode())
-    running = 0
+    running, limits, why = 0, {}, ""
     while True:
+        while running and not select.select([line], [], [], GLANCE)[0]:
+            if why := why or usage.too_much(running, settings["private"], limits):
+                os.kill(running, signal.SIGKILL)  # it keeps its number until it is waited for, below
         try:
             message, descriptors, _, _ = socket.recv_fds(line, MESSAGE, 1)
         except ConnectionError:
@@ -61,9 +67,9 @@ def main(control: int, settings: dict) -> None:
         if running:
             with suppress(ProcessLookupError):
                 os.kill(running, signal.SIGKILL)
-            _, status, usage = os.wait4(running, 0)
-            answer = {"status": os.waitstatus_to_exitcode(status), "cpu": usage.ru_utime + usage.ru_stime}
-            running = 0
+            _, status, spent = os.wait4(running, 0)
+            answer = {"status": os.waitstatus_to_exitcode(status), "cpu": spent.ru_utime + spent.ru_stime}
+            answer["why"], running, why = why, 0, ""
             wipe(settings["private"])
         if not message:
             with suppress(OSError):  # inside bubblewrap the folder is a mount that goes with its world
@@ -73,6 +79,7 @@ def main(control: int, settings: dict) -> None:
         request = json.loads(message)
         if "limits" in request:
             try:
+                limits = request["limits"]
                 running = fork(descriptors[0], settings, request, rules, child)
                 answer = {"pid": running}
             except OSError as error:
