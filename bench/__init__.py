@@ -21,6 +21,7 @@ COMPARISONS = {
     "qat": "bench.quantization.qat",
     "grading": "bench.grading.cost",
     "grading-kills": "bench.grading.kills",
+    "grading-safety": "bench.grading.safety",
 }
 
 

@@ -1,1 +1,1 @@
-"""Grading a class beside nbgrader and otter-grader, and a grader that is killed."""
+"""Grading a class beside nbgrader and otter-grader, a grader that is killed, and one that is attacked."""

@@ -3,8 +3,8 @@
     index of a constant = HMAC-SHA256(key, lab, student, constant) mod number of choices
 
 So release and grading agree without a table, and who does not know the class's key cannot tell which constants
-another student has. What this is *not*: protection against copying; the constants only make a copied answer wrong
-more often, and the notebook carries the name it was made for.
+another student has. In each lab one exercise must use the constants, so that a copy of another variant's notebook loses
+that exercise. What this is *not*: protection against copying. Who changes the constant as well loses nothing.
 """
 
 from __future__ import annotations

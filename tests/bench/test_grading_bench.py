@@ -1,11 +1,14 @@
-"""The comparison of graders: what is counted, who the students are, and that a lost grade would be seen."""
+"""The comparison of graders: what is counted, who the students are, and that a lost or unearned grade would be seen."""
 
+import contextlib
+import dataclasses
 import sys
 
 import pytest
 
-from bench.grading import cost, counted, kills, tools, work
+from bench.grading import cost, counted, kills, safety, tools, work
 from dca_lab.grading.batch import grade_folder
+from dca_lab.grading.sandbox import available_levels
 
 LAB = work.tiny_lab()
 # a child that is nobody's child any more when it computes: its parent has ended
@@ -55,23 +58,66 @@ def test_dca_grade_is_measured_on_their_work(tmp_path):
     assert found["cpu_seconds"] > 0 and found["peak_bytes"] > 100 << 20
 
 
-def test_a_tool_that_fails_is_a_row(monkeypatch):
-    def broken(lab, folder, students):
-        raise ModuleNotFoundError("no otter here")
+def stand_in(each, start):
+    """A tool that costs so many CPU seconds a submission, and so many to start."""
 
-    def measured(lab, folder, students):
-        figures = {"cpu_seconds": 3.0, "seconds": 2.0, "peak_bytes": 1 << 30}
+    def measure(lab, folder, students):
+        figures = {"cpu_seconds": start + each * students, "seconds": 2.0, "peak_bytes": 1 << 30}
         return {**figures, "totals": {work.student(number): 6.0 for number in range(students)}}
 
-    chosen = {cost.OTTER: (broken, 4, 1), cost.NBGRADER: (measured, 12, 1), cost.OURS: (measured, 300, 3)}
+    return measure
+
+
+def broken(lab, folder, students):
+    raise ModuleNotFoundError("no otter here")
+
+
+def test_a_tool_that_fails_is_a_row_and_no_start_is_counted(monkeypatch):
+    chosen = {
+        cost.OTTER: (broken, 1, 3),
+        cost.NBGRADER: (stand_in(3.0, 100.0), 2, 8),
+        cost.OURS: (stand_in(1.0, 5.0), 12, 72),
+    }
     monkeypatch.setattr(cost, "TOOLS", chosen)
-    rows = cost.run(seeds=1, quick=True, tick=lambda text: None)
-    assert [row.get("error") for row in rows] == ["ModuleNotFoundError: no otter here", None, None]
-    assert [(row["agree"], row["compared"]) for row in rows] == [(0, 1), (1, 1), (3, 3)]
+    monkeypatch.setattr(cost, "dca_grade", stand_in(1.0, 5.0))
+    ticks = []
+    rows = cost.run(seeds=3, quick=False, tick=ticks.append)
+    assert [row.get("error") for row in rows] == ["ModuleNotFoundError: no otter here", None, None, None]
+    assert len(ticks) == cost.steps(seeds=3, quick=False) - 2  # otter failed at its first repeat
+    assert [(row["agree"], row["compared"]) for row in rows] == [(0, 3), (8, 8), (72, 72), (300, 300)]
+    assert rows[1]["each"] == pytest.approx([3.0] * 3) and rows[1]["start"] == pytest.approx([100.0] * 3)
     by_goal = {goal.what: goal for goal in cost.goals(rows)}
     assert by_goal[f"CPU a submission over {cost.NBGRADER}"].measured == pytest.approx(1 / 3)
     assert by_goal[f"CPU a submission over {cost.OTTER}"].verdict == "not measured"
-    assert "no otter here" in cost.report(rows)
+    text = cost.report(rows)
+    assert "no otter here" in text and "100.0 (100.0 to 100.0)" in text
+
+
+def test_an_attack_that_gains_a_point_is_seen(monkeypatch):
+    """Attacks that are nothing but the right answer: each must be counted."""
+    level = next((name for name, reason in available_levels().items() if not reason), None)
+    if level is None:
+        pytest.skip(f"no sandbox: {available_levels()}")
+    with safety._attacks() as (kinds, watching):
+        pass
+    assert sum(map(len, kinds.values())) > 100
+    gains = [dataclasses.replace(kinds["lying"][0], name="gains", cells=sys.modules["attacks"].HONEST)]
+    monkeypatch.setattr(safety, "_attacks", lambda: contextlib.nullcontext(({"lying": gains}, watching)))
+    row = {"level": level, **safety.attacked(level)}
+    assert row["attacks"] == 1 and row["unearned"] == 1 and row["gained"] == ["gains"]
+    assert safety.goals([row])[0].verdict == "NOT MET" and "gains" in safety.report([row])
+
+
+def test_a_wrong_answer_that_passes_and_a_right_one_that_fails_are_seen():
+    """The tiny lab with its known answers the wrong way round."""
+    if all(available_levels().values()):
+        pytest.skip(f"no sandbox: {available_levels()}")
+    few = [next(one for one in known if one.exercise == "relu") for known in (LAB.wrong, LAB.right)]
+    lab = dataclasses.replace(LAB, wrong=(few[1],), right=(few[0],))
+    row = {"lab": "tiny", **safety.answered(lab, 1)}
+    assert row["wrong"] - row["caught"] == 1 and row["punished"] == 1 and len(row["surprises"]) == 2
+    assert [goal.verdict for goal in safety.goals([row])] == ["NOT MET", "NOT MET"]
+    assert few[0].name in safety.report([row])
 
 
 def test_a_lost_changed_or_doubled_grade_is_seen(tmp_path):

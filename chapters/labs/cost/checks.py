@@ -22,7 +22,8 @@ from dca_lab.grading.exercise import Case, Exercise
 
 TITLE = "What a network costs"
 HELPERS = ()
-CHOICES = {"pictures": (60, 24, 30, 50, 90, 120), "rate": (2, 3, 4, 5, 6, 8)}
+# rates are primes, so that no two variants have the same budget for a picture
+CHOICES = {"pictures": (60, 24, 30, 50, 90, 120), "rate": (2, 7, 11, 13, 17, 19)}
 
 
 # 1. linear_cost ---------------------------------------------------------------------------------------------
@@ -240,7 +241,12 @@ def _mlp_macs(width, inputs, classes, depth):
 
 
 def widest_cases(rng, constants):
-    yield Case((constants["rate"] * 1_000_000 // constants["pictures"], 64, 10, 2))
+    pictures, rate = constants["pictures"], constants["rate"]
+    yield Case((rate * 1_000_000 // pictures, 64, 10, 2))
+    # Without a budget the student's own counts. An oracle gets the arguments alone, so `inputs` and `classes` say
+    # which variant is asked.
+    for depth in (1, 2, int(rng.integers(3, 9))):
+        yield Case((None, pictures, rate, depth))
     yield Case((_mlp_macs(37, 64, 10, 3), 64, 10, 3))  # met exactly
     yield Case((_mlp_macs(12, 20, 5, 1) - 1, 20, 5, 1))  # missed by one
     yield Case((3, 1, 1, 2))
@@ -257,6 +263,8 @@ def widest_cases(rng, constants):
 
 
 def widest_oracle(budget, inputs, classes, depth):
+    if budget is None:  # see widest_cases
+        budget = classes * 1_000_000 // inputs
     # brute force, with steps that halve: the largest width that fits
     width, step = 0, 1 << 20
     while step:
@@ -329,7 +337,8 @@ def _small(pictures):
 
 def design_cases(rng, constants):
     digits = _mnist()
-    # the classes are numbered anew: only a network that was trained on these images can know the numbers
+    # the classes are numbered anew: the numbers must be learnt from these images (a network made elsewhere can still be
+    # renumbered by them)
     number = rng.permutation(10)
     train = rng.choice(len(digits.x_train), 3000, replace=False)
     test = rng.choice(len(digits.x_test), 4000, replace=False)

@@ -201,8 +201,9 @@ def _weights(weights: dict, name: str, shape: torch.Size) -> torch.Tensor:
         raise AnswerError("wrong_names", text)
     try:
         tensor = torch.as_tensor(weights[name]).detach().to(torch.float32)
-    except (TypeError, ValueError, RuntimeError):
-        raise AnswerError("wrong_shape", f"{name} is no array of numbers.") from None
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        text = f"{name} is no array of numbers that float32 can hold."
+        raise AnswerError("wrong_shape", text) from None
     if tensor.shape != shape:
         text = f"{name} has the shape {tuple(tensor.shape)}; the layer that you describe needs {tuple(shape)}."
         raise AnswerError("wrong_shape", text)

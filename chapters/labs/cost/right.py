@@ -266,6 +266,7 @@ def attainable_by_where(intensity, peak, bandwidth):
 
 @right("widest")
 def widest_by_formula(budget, inputs, classes, depth):
+    budget = 2_000_000 // 60 if budget is None else budget
     # the positive root of (depth - 1) h^2 + (inputs + classes) h = budget, in whole numbers
     a, b = depth - 1, inputs + classes
     width = (
@@ -278,6 +279,8 @@ def widest_by_formula(budget, inputs, classes, depth):
 
 @right("widest")
 def widest_by_loop(budget, inputs, classes, depth):
+    budget = 2_000_000 // 60 if budget is None else budget
+
     def macs(h):
         return inputs * h + (depth - 1) * h * h + h * classes
 
@@ -291,6 +294,7 @@ def widest_by_loop(budget, inputs, classes, depth):
 
 @right("widest")
 def widest_by_halving(budget, inputs, classes, depth):
+    budget = 2_000_000 // 60 if budget is None else budget
     low, high = 0, budget + 1  # low fits, high does not
     while high - low > 1:
         middle = (low + high) // 2

@@ -1,7 +1,8 @@
 """Typical wrong answers to the lab "What a network costs": each tests the grader, and each is a diagnosis.
 
 The messages are what a student reads whose function gives the same values. What this file is *not*: exhaustive. An
-unknown mistake still loses its points, with a plainer message.
+unknown mistake still loses its points, with a plainer message. Where a student's own budget is asked, the numbers of
+inputs and classes say which one it is, as in `checks.py`.
 """
 
 import math
@@ -657,6 +658,7 @@ def any_machine(intensity, peak, bandwidth):
     "Your network is one unit too wide: it is the first that breaks the budget, not the last that keeps it.",
 )
 def one_too_many(budget, inputs, classes, depth):
+    budget = budget or classes * 1_000_000 // inputs
     width = 1
     while width * (inputs + classes) + (depth - 1) * width**2 <= budget:
         width += 1
@@ -667,6 +669,7 @@ def one_too_many(budget, inputs, classes, depth):
 
 @wrong("widest", "A budget that is met exactly is met: compare with <=, not with <.")
 def exactly_is_too_much(budget, inputs, classes, depth):
+    budget = budget or classes * 1_000_000 // inputs
     if inputs + classes > budget:
         raise ValueError("does not fit")
     width = 0
@@ -680,6 +683,7 @@ def exactly_is_too_much(budget, inputs, classes, depth):
     "You count `depth` matrices between hidden layers. Between 2 hidden layers there is 1: depth - 1.",
 )
 def one_matrix_too_many(budget, inputs, classes, depth):
+    budget = budget or classes * 1_000_000 // inputs
     if inputs + classes > budget:
         raise ValueError("does not fit")
     width = 0
@@ -693,6 +697,7 @@ def one_matrix_too_many(budget, inputs, classes, depth):
     "You forget the matrices between hidden layers: width * width MACs each, and there are depth - 1.",
 )
 def as_if_linear(budget, inputs, classes, depth):
+    budget = budget or classes * 1_000_000 // inputs
     if inputs + classes > budget:
         raise ValueError("does not fit")
     return budget // (inputs + classes)
@@ -700,6 +705,7 @@ def as_if_linear(budget, inputs, classes, depth):
 
 @wrong("widest", "You count the biases. They are parameters, but they are not MACs.")
 def with_biases(budget, inputs, classes, depth):
+    budget = budget or classes * 1_000_000 // inputs
     if inputs + classes > budget:
         raise ValueError("does not fit")
     width = 0
@@ -715,6 +721,7 @@ def with_biases(budget, inputs, classes, depth):
     "You count two operations for a MAC. The budget is in MACs, so count each once.",
 )
 def budget_in_flops(budget, inputs, classes, depth):
+    budget = budget or classes * 1_000_000 // inputs
     if inputs + classes > budget:
         raise ValueError("does not fit")
     width = 0
@@ -731,6 +738,66 @@ def budget_in_flops(budget, inputs, classes, depth):
     "When not even one hidden unit fits, raise ValueError: a network of width 0 computes nothing.",
 )
 def width_zero(budget, inputs, classes, depth):
+    budget = budget or classes * 1_000_000 // inputs
+    width = 0
+    while (width + 1) * (inputs + classes) + (depth - 1) * (width + 1) ** 2 <= budget:
+        width += 1
+    return width
+
+
+@wrong(
+    "widest",
+    "Without a budget you compute with another camera's pictures a second. Look yours up in the text of the exercise: "
+    "your neighbour's is not yours.",
+)
+def another_camera(budget, inputs, classes, depth):
+    budget = budget or classes * 1_000_000 // (24 if inputs == 60 else 60)
+    if inputs + classes > budget:
+        raise ValueError("does not fit")
+    width = 0
+    while (width + 1) * (inputs + classes) + (depth - 1) * (width + 1) ** 2 <= budget:
+        width += 1
+    return width
+
+
+@wrong(
+    "widest",
+    "Without a budget you compute with another processor's MACs a second. Look yours up in the text of the exercise: "
+    "your neighbour's is not yours.",
+)
+def another_processor(budget, inputs, classes, depth):
+    budget = budget or (7 if classes == 2 else 2) * 1_000_000 // inputs
+    if inputs + classes > budget:
+        raise ValueError("does not fit")
+    width = 0
+    while (width + 1) * (inputs + classes) + (depth - 1) * (width + 1) ** 2 <= budget:
+        width += 1
+    return width
+
+
+@wrong(
+    "widest",
+    "You take all MACs of a second for one picture. Your camera delivers many pictures a second, and they share them: "
+    "divide, and round down.",
+)
+def budget_of_a_second(budget, inputs, classes, depth):
+    budget = budget or classes * 1_000_000
+    if inputs + classes > budget:
+        raise ValueError("does not fit")
+    width = 0
+    while (width + 1) * (inputs + classes) + (depth - 1) * (width + 1) ** 2 <= budget:
+        width += 1
+    return width
+
+
+@wrong(
+    "widest",
+    "Without a budget your function stops: `budget` is then None, and you compute with it. Replace None by what your "
+    "processor can spare for one picture first.",
+)
+def none_as_budget(budget, inputs, classes, depth):
+    if inputs + classes > budget:
+        raise ValueError("does not fit")
     width = 0
     while (width + 1) * (inputs + classes) + (depth - 1) * (width + 1) ** 2 <= budget:
         width += 1

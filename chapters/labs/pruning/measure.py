@@ -102,10 +102,9 @@ def checked(answer: Any) -> dict[str, np.ndarray]:
     for name in NAMES:
         try:
             array = torch.as_tensor(answer[name]).detach().to(torch.float32).numpy()
-        except (TypeError, ValueError, RuntimeError):
-            raise AnswerError(
-                "not_a_state", f"{name} is no array of numbers."
-            ) from None
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            text = f"{name} is no array of numbers that float32 can hold."
+            raise AnswerError("not_a_state", text) from None
         if (
             not np.isfinite(array).all()
             or np.abs(array).max(initial=0) > np.finfo(np.float16).max

@@ -161,7 +161,7 @@ def obs_by_eigenvalues(weights, hessian):
 
 
 @right("cubic_sparsity")
-def cubic_in_a_loop(step, begin, end, initial, final):
+def cubic_in_a_loop(step, begin=0, end=200, initial=0.0, final=0.9):
     if not end > begin:
         raise ValueError("end must be after begin")
     values = []
@@ -176,7 +176,7 @@ def cubic_in_a_loop(step, begin, end, initial, final):
 
 
 @right("cubic_sparsity")
-def cubic_in_torch_float32(step, begin, end, initial, final):
+def cubic_in_torch_float32(step, begin=0, end=200, initial=0.0, final=0.9):
     if begin >= end:
         raise ValueError("end")
     left = 1 - ((torch.tensor(np.array(step)).float() - begin) / (end - begin)).clamp(
@@ -186,7 +186,7 @@ def cubic_in_torch_float32(step, begin, end, initial, final):
 
 
 @right("cubic_sparsity")
-def cubic_by_clipping_steps(step, begin, end, initial, final):
+def cubic_by_clipping_steps(step, begin=0, end=200, initial=0.0, final=0.9):
     if end <= begin:
         raise ValueError("length")
     t = np.minimum(np.maximum(step, begin), end)

@@ -1,7 +1,8 @@
 """Typical wrong answers to the lab "Pruning": each tests the grader, and each is a diagnosis.
 
 The messages are what a student reads whose function gives the same values. What this file is *not*: exhaustive. An
-unknown mistake still loses its points, with a plainer message.
+unknown mistake still loses its points, with a plainer message. Where a student's own schedule is asked, the shape of
+`step` says which one it is, as in `checks.py`.
 """
 
 import math
@@ -454,7 +455,9 @@ def a_whole_matrix(weights, hessian):
     "cubic_sparsity",
     "Your schedule is a straight line. The cubic prunes fast while there is much to spare: (1 - share)^3.",
 )
-def straight_line(step, begin, end, initial, final):
+def straight_line(step, begin=0, end=None, initial=0.0, final=None):
+    end = 20 * step.shape[0] if end is None else end
+    final = step.shape[1] / 20 if final is None else final
     if end <= begin:
         raise ValueError("no length")
     share = np.clip((np.asarray(step) - begin) / (end - begin), 0, 1)
@@ -465,7 +468,9 @@ def straight_line(step, begin, end, initial, final):
     "cubic_sparsity",
     "You cube the share of the way, so you start slowly. Cube what is *left* of the way: 1 - share.",
 )
-def slow_start(step, begin, end, initial, final):
+def slow_start(step, begin=0, end=None, initial=0.0, final=None):
+    end = 20 * step.shape[0] if end is None else end
+    final = step.shape[1] / 20 if final is None else final
     if end <= begin:
         raise ValueError("no length")
     share = np.clip((np.asarray(step) - begin) / (end - begin), 0, 1)
@@ -476,7 +481,9 @@ def slow_start(step, begin, end, initial, final):
     "cubic_sparsity",
     "You go on outside of begin and end. Before begin the sparsity is `initial`, after end `final`: clip.",
 )
-def never_clipped(step, begin, end, initial, final):
+def never_clipped(step, begin=0, end=None, initial=0.0, final=None):
+    end = 20 * step.shape[0] if end is None else end
+    final = step.shape[1] / 20 if final is None else final
     if end <= begin:
         raise ValueError("no length")
     share = (np.asarray(step) - begin) / (end - begin)
@@ -484,7 +491,9 @@ def never_clipped(step, begin, end, initial, final):
 
 
 @wrong("cubic_sparsity", "You forget `initial`: the schedule starts there, not at 0.")
-def starts_at_zero(step, begin, end, initial, final):
+def starts_at_zero(step, begin=0, end=None, initial=0.0, final=None):
+    end = 20 * step.shape[0] if end is None else end
+    final = step.shape[1] / 20 if final is None else final
     if end <= begin:
         raise ValueError("no length")
     share = np.clip((np.asarray(step) - begin) / (end - begin), 0, 1)
@@ -495,7 +504,9 @@ def starts_at_zero(step, begin, end, initial, final):
     "cubic_sparsity",
     "You divide by end. The way has end - begin steps, and starts at begin.",
 )
-def begin_forgotten(step, begin, end, initial, final):
+def begin_forgotten(step, begin=0, end=None, initial=0.0, final=None):
+    end = 20 * step.shape[0] if end is None else end
+    final = step.shape[1] / 20 if final is None else final
     if end <= begin:
         raise ValueError("no length")
     share = np.clip(np.asarray(step) / end, 0, 1)
@@ -503,7 +514,9 @@ def begin_forgotten(step, begin, end, initial, final):
 
 
 @wrong("cubic_sparsity", "You square. It is a cube: three factors of 1 - share.")
-def squared(step, begin, end, initial, final):
+def squared(step, begin=0, end=None, initial=0.0, final=None):
+    end = 20 * step.shape[0] if end is None else end
+    final = step.shape[1] / 20 if final is None else final
     if end <= begin:
         raise ValueError("no length")
     share = np.clip((np.asarray(step) - begin) / (end - begin), 0, 1)
@@ -514,8 +527,52 @@ def squared(step, begin, end, initial, final):
     "cubic_sparsity",
     "The values are right, but a schedule whose end is not after its begin must raise ValueError.",
 )
-def any_length(step, begin, end, initial, final):
+def any_length(step, begin=0, end=None, initial=0.0, final=None):
+    end = 20 * step.shape[0] if end is None else end
+    final = step.shape[1] / 20 if final is None else final
     share = np.clip((np.asarray(step) - begin) / (end - begin or 1), 0, 1)
+    return final + (initial - final) * (1 - share) ** 3
+
+
+@wrong(
+    "cubic_sparsity",
+    "With `step` alone your schedule ends at a sparsity that is not the one of your own notebook. Look it up in the text of "
+    "the exercise: your neighbour's is not yours.",
+)
+def sparsity_of_another_variant(step, begin=0, end=None, initial=0.0, final=None):
+    end = 20 * step.shape[0] if end is None else end
+    if final is None:
+        final = 0.9 if step.shape[1] < 18 else 0.8
+    if end <= begin:
+        raise ValueError("no length")
+    share = np.clip((np.asarray(step) - begin) / (end - begin), 0, 1)
+    return final + (initial - final) * (1 - share) ** 3
+
+
+@wrong(
+    "cubic_sparsity",
+    "With `step` alone your schedule has another number of steps than your own notebook gives you. Look it up in the text of "
+    "the exercise: your neighbour's is not yours.",
+)
+def steps_of_another_variant(step, begin=0, end=None, initial=0.0, final=None):
+    final = step.shape[1] / 20 if final is None else final
+    if end is None:
+        end = 160 if step.shape[0] == 10 else 200
+    if end <= begin:
+        raise ValueError("no length")
+    share = np.clip((np.asarray(step) - begin) / (end - begin), 0, 1)
+    return final + (initial - final) * (1 - share) ** 3
+
+
+@wrong(
+    "cubic_sparsity",
+    "With `step` alone your function stops: `end` and `final` are then None, and you compute with them. Replace None by "
+    "your own numbers first.",
+)
+def none_as_end(step, begin=0, end=None, initial=0.0, final=None):
+    if end <= begin:
+        raise ValueError("no length")
+    share = np.clip((np.asarray(step) - begin) / (end - begin), 0, 1)
     return final + (initial - final) * (1 - share) ** 3
 
 
@@ -614,14 +671,14 @@ def keep_unchecked(w1, b1, w2, keep):
 # 7. compress: the messages that count are those of measure.py; these say what each answer does --------------
 
 
-@wrong("compress", "Nothing was pruned.")
+@wrong("compress", "You pruned nothing: set weights to zero, or remove units.")
 def nothing_saved(state, images, labels):
     return {name: value.clone() for name, value in state.items()}
 
 
 @wrong(
     "compress",
-    "The weights were pruned, and then trained without their masks: training revived them.",
+    "Training revived the weights that you pruned: multiply by the masks after every step.",
 )
 def masks_forgotten(state, images, labels):
     new = {name: value.clone() for name, value in state.items()}
@@ -647,7 +704,7 @@ def masks_forgotten(state, images, labels):
 
 @wrong(
     "compress",
-    "Eighty percent of the weights were cut, and nothing was trained afterwards.",
+    "You cut many weights and trained nothing afterwards: train on with the images, or cut fewer.",
 )
 def too_much_lost(state, images, labels):
     new = {name: value.clone() for name, value in state.items()}
@@ -656,7 +713,10 @@ def too_much_lost(state, images, labels):
     return new
 
 
-@wrong("compress", "A small network that was never trained.")
+@wrong(
+    "compress",
+    "Your small network was not trained: copy from `state`, then train on.",
+)
 def guesses(state, images, labels):
     generator = torch.Generator().manual_seed(0)
     shapes = {"fc1": (16, 64), "fc2": (16, 16), "fc3": (10, 16)}
@@ -671,7 +731,7 @@ def guesses(state, images, labels):
 
 @wrong(
     "compress",
-    "Units were cut from the first matrix, but not from its bias and not from the next matrix.",
+    "You cut units from a matrix alone: cut them from its bias and from the columns of the next matrix, too.",
 )
 def wrong_shape(state, images, labels):
     new = {name: value.clone() for name, value in state.items()}
@@ -679,14 +739,17 @@ def wrong_shape(state, images, labels):
     return new
 
 
-@wrong("compress", "The training diverged, and nobody looked.")
+@wrong(
+    "compress",
+    "Your training diverged: lower the learning rate and print the loss.",
+)
 def not_finite(state, images, labels):
     new = {name: value.clone() for name, value in state.items()}
     new["fc2.weight"] = new["fc2.weight"] / 0 * 0
     return new
 
 
-@wrong("compress", "The masks are returned, not the weights.")
+@wrong("compress", "You return the masks: return weight * mask.")
 def not_a_state(state, images, labels):
     return {
         name: value.abs() > 0.1

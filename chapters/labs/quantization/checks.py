@@ -127,8 +127,13 @@ def channel_cases(rng, constants):
     yield Case((torch.zeros(2, 5), 4))
     yield Case((torch.tensor([[0.5, math.nan], [1.0, 2.0]]), 4))
     yield Case((torch.tensor([[0.5, 1.0], [-math.inf, 2.0]]), 4))
+    # Without `bits` the student's own number counts. An oracle gets the arguments alone, so these say by their number
+    # of channels which variant is asked.
+    own = constants["bits"]
+    yield Case((torch.tensor([[1.0, -3.0], [0.5, 2.0]] * 4)[:own],))
+    yield Case((torch.from_numpy(rng.normal(size=(own, 3, 2, 2))),))
     for shape, bits in (
-        ((3, 2, 3, 3), constants["bits"]),
+        ((3, 2, 3, 3), own),
         ((5, 5), 2),
         ((1, 4), 8),
         ((6, 4), 5),
@@ -148,7 +153,8 @@ def channel_cases(rng, constants):
         )
 
 
-def channel_oracle(weight, bits):
+def channel_oracle(weight, bits=None):
+    bits = bits or len(weight)  # see channel_cases
     rows = weight.double().flatten(1).tolist()
     if not all(math.isfinite(value) for row in rows for value in row):
         raise ValueError("a weight must be finite")

@@ -47,7 +47,7 @@ def numbers(entry: dict, what: str, name: str, top: int | None = None) -> np.nda
     value = entry[what]
     try:
         array = np.asarray(value.double() if hasattr(value, "double") else value)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         array = np.asarray(None)
     if array.dtype.kind not in "iuf" or not array.size or not np.isfinite(array).all():
         raise MalformedError("not_numbers", f"{name}: {what} must be finite numbers.")

@@ -88,7 +88,8 @@ def quantize_by_reciprocal(x, scale, zero_point, bits):
 
 
 @right("channel_scales")
-def scales_in_a_loop(weight, bits):
+def scales_in_a_loop(weight, bits=None):
+    bits = 4 if bits is None else bits
     scales = []
     for channel in weight:
         largest = float(channel.abs().max())
@@ -99,7 +100,8 @@ def scales_in_a_loop(weight, bits):
 
 
 @right("channel_scales")
-def scales_in_numpy(weight, bits):
+def scales_in_numpy(weight, bits=None):
+    bits = 4 if bits is None else bits
     rows = np.asarray(weight, dtype=np.float64).reshape(len(weight), -1)
     if not np.isfinite(rows).all():
         raise ValueError("not finite")
@@ -109,7 +111,8 @@ def scales_in_numpy(weight, bits):
 
 
 @right("channel_scales")
-def scales_of_both_ends(weight, bits):
+def scales_of_both_ends(weight, bits=None):
+    bits = 4 if bits is None else bits
     if not bool(torch.isfinite(weight).all()):
         raise ValueError("not finite")
     dims = tuple(range(1, weight.ndim))

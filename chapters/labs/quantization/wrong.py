@@ -2,7 +2,8 @@
 
 Each one tests the grader: it must lose its exercise. And each one is a diagnosis: a student whose function gives the
 same values reads its message. So a message says what was probably done, and what to try. What this file is *not*:
-shown to students; they get the messages and, for the public cases, the values.
+shown to students; they get the messages and, for the public cases, the values. The number of channels stands in for
+the student's own number of bits, as in `checks.py`.
 """
 
 import math
@@ -298,7 +299,8 @@ def changed_its_argument(x, scale, zero_point, bits):
     "This is one scale for the whole tensor, set by its largest channel. The small channels then share a few levels: "
     "take the maximum within each output channel.",
 )
-def one_for_all(weight, bits):
+def one_for_all(weight, bits=None):
+    bits = bits or len(weight)
     if not torch.isfinite(weight).all():
         raise ValueError
     largest = weight.abs().max() / (2 ** (bits - 1) - 1)
@@ -310,7 +312,8 @@ def one_for_all(weight, bits):
     "These are scales of the *input* channels. A sum runs over the inputs, and a scale that differs inside the sum "
     "cannot leave it. Keep dimension 0, the output channels.",
 )
-def input_channels(weight, bits):
+def input_channels(weight, bits=None):
+    bits = bits or len(weight)
     if not torch.isfinite(weight).all():
         raise ValueError
     largest = weight.abs().transpose(0, 1).flatten(1).amax(1)
@@ -323,7 +326,8 @@ def input_channels(weight, bits):
     "The most negative weight was overlooked: the maximum of -3, 1 and 2 is 2, the largest absolute value is 3. Take "
     "abs() before the maximum.",
 )
-def without_abs(weight, bits):
+def without_abs(weight, bits=None):
+    bits = bits or len(weight)
     if not torch.isfinite(weight).all():
         raise ValueError
     scale = weight.flatten(1).amax(1) / (2 ** (bits - 1) - 1)
@@ -335,7 +339,8 @@ def without_abs(weight, bits):
     "You divided by 2**(bits - 1). The largest symmetric level is one less (127 for 8 bits): with your scale the largest "
     "weight would need level 128, which is not there.",
 )
-def divided_by_128(weight, bits):
+def divided_by_128(weight, bits=None):
+    bits = bits or len(weight)
     if not torch.isfinite(weight).all():
         raise ValueError
     scale = weight.flatten(1).abs().amax(1) / 2 ** (bits - 1)
@@ -347,7 +352,8 @@ def divided_by_128(weight, bits):
     "You divided by 2**bits - 1, the steps of an unsigned grid. A symmetric grid has 2**(bits - 1) - 1 levels on each "
     "side of 0, and the largest weight must land on the last of them.",
 )
-def unsigned_steps(weight, bits):
+def unsigned_steps(weight, bits=None):
+    bits = bits or len(weight)
     if not torch.isfinite(weight).all():
         raise ValueError
     scale = weight.flatten(1).abs().amax(1) / (2**bits - 1)
@@ -359,7 +365,8 @@ def unsigned_steps(weight, bits):
     "A channel of zeros got the scale 0, and 0 / 0 is NaN: one dead channel would poison the network. Give it the "
     "scale 1.",
 )
-def dead_channel_scale_zero(weight, bits):
+def dead_channel_scale_zero(weight, bits=None):
+    bits = bits or len(weight)
     if not torch.isfinite(weight).all():
         raise ValueError
     return weight.flatten(1).abs().amax(1) / (2 ** (bits - 1) - 1)
@@ -369,7 +376,8 @@ def dead_channel_scale_zero(weight, bits):
     "channel_scales",
     "The scales have the right values and one dimension too many. Return shape (out,): amax without keepdim.",
 )
-def kept_dimensions(weight, bits):
+def kept_dimensions(weight, bits=None):
+    bits = bits or len(weight)
     if not torch.isfinite(weight).all():
         raise ValueError
     scale = weight.flatten(1).abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
@@ -381,7 +389,8 @@ def kept_dimensions(weight, bits):
     "Right for a linear layer, not for a convolution: a weight of shape (out, in, kh, kw) has three dimensions to take "
     "the maximum over. weight.flatten(1) makes one of them.",
 )
-def linear_layers_only(weight, bits):
+def linear_layers_only(weight, bits=None):
+    bits = bits or len(weight)
     if not torch.isfinite(weight).all():
         raise ValueError
     scale = weight.abs().amax(1) / (2 ** (bits - 1) - 1)
@@ -392,7 +401,46 @@ def linear_layers_only(weight, bits):
     "channel_scales",
     "A weight that is NaN or infinite came through. Its channel would have no grid: raise a ValueError.",
 )
-def not_finite(weight, bits):
+def not_finite(weight, bits=None):
+    bits = bits or len(weight)
+    scale = weight.flatten(1).abs().amax(1) / (2 ** (bits - 1) - 1)
+    return torch.where(scale > 0, scale, 1.0)
+
+
+@wrong(
+    "channel_scales",
+    "Without `bits` you compute with another number of bits than the one that your own notebook gives you. Look it up in the "
+    "text of the exercise: your neighbour's is not yours.",
+)
+def bits_of_another_variant(weight, bits=None):
+    if not torch.isfinite(weight).all():
+        raise ValueError
+    bits = bits or (4 if len(weight) == 3 else 3)
+    scale = weight.flatten(1).abs().amax(1) / (2 ** (bits - 1) - 1)
+    return torch.where(scale > 0, scale, 1.0)
+
+
+@wrong(
+    "channel_scales",
+    "Without `bits` you compute with another number of bits than the one that your own notebook gives you. Look it up in the "
+    "text of the exercise: your neighbour's is not yours.",
+)
+def bits_of_yet_another_variant(weight, bits=None):
+    if not torch.isfinite(weight).all():
+        raise ValueError
+    bits = bits or (4 if len(weight) == 5 else 5)
+    scale = weight.flatten(1).abs().amax(1) / (2 ** (bits - 1) - 1)
+    return torch.where(scale > 0, scale, 1.0)
+
+
+@wrong(
+    "channel_scales",
+    "Called with the weight alone, your function stops: `bits` is then None, and you compute with it. Replace None by "
+    "your own number of bits first.",
+)
+def none_as_bits(weight, bits=None):
+    if not torch.isfinite(weight).all():
+        raise ValueError
     scale = weight.flatten(1).abs().amax(1) / (2 ** (bits - 1) - 1)
     return torch.where(scale > 0, scale, 1.0)
 
