@@ -62,14 +62,17 @@ def render(template: str, **fields: Any) -> str:
 
 
 def prose(text: str) -> Markup:
-    """A message as HTML: escaped, and what stands between backticks is code.
+    """A message as HTML: escaped, what stands between backticks is code, and a word between asterisks is stressed.
 
     Examples
     --------
-    >>> prose("use `a < b` <b>")
-    Markup('use <code>a &lt; b</code> &lt;b&gt;')
+    >>> prose("use `a * b` of the *input*, <b>")
+    Markup('use <code>a * b</code> of the <em>input</em>, &lt;b&gt;')
     """
-    return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704
+    parts = re.split(r"`([^`\n]+)`", str(escape(text)))  # text and code take turns
+    for place, part in enumerate(parts):
+        parts[place] = f"<code>{part}</code>" if place % 2 else re.sub(r"\*(\w+)\*", r"<em>\1</em>", part)
+    return Markup("".join(parts))  # noqa: S704
 
 
 @cache
