@@ -25,6 +25,9 @@ Observe = Callable[[str, Tensor], None]
 
 def input_batches(calibration: Tensor | Iterable[Tensor]) -> list[Tensor]:
     """The calibration examples, (N, ...) or batches of them, as a list of batches; ValueError when there is none."""
+    if not isinstance(calibration, Iterable):
+        found = type(calibration).__name__
+        raise ValueError(f"calibration is {found}: give examples (N, ...), or an iterable of batches")
     batches = list(calibration.split(_BATCH)) if isinstance(calibration, Tensor) else list(calibration)
     wrong = [type(batch).__name__ for batch in batches if not isinstance(batch, Tensor)]
     if wrong:

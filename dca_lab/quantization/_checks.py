@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,10 +25,17 @@ def checked_range(x_min: Tensor | float, x_max: Tensor | float) -> tuple[Tensor,
     return low, high
 
 
-def check_bits(name: str, value: int, where: str = "") -> None:
-    """A ValueError unless ``value``, the setting ``name``, is a whole number from 2 to 8."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= 8:
-        raise ValueError(f"{name}={value!r}{where and ' '}{where}: give a whole number from 2 to 8")
+def is_whole(value: Any) -> bool:
+    """Whether ``value`` is an integer, of Python or numpy; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_bits(name: str, value: int, where: str = "", *, lowest: int = 2, highest: int = 8) -> int:
+    """``value`` as a plain int; a ValueError unless it, the setting ``name``, is a whole number in the range."""
+    if not is_whole(value) or not lowest <= value <= highest:
+        text = f"give a whole number from {lowest} to {highest}"
+        raise ValueError(f"{name}={value!r}{where and ' '}{where}: {text}")
+    return int(value)
 
 
 def checked_values(x: Tensor) -> Tensor:

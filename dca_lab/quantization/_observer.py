@@ -20,7 +20,7 @@ class Observer:
 
     def __init__(self, *, bits: int = 8, symmetric: bool = False) -> None:
         levels(bits, signed=symmetric, symmetric=symmetric)  # an impossible grid is refused here
-        self.bits = bits
+        self.bits = int(bits)
         self.symmetric = symmetric
         self._seen = False
 

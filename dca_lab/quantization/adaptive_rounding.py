@@ -24,6 +24,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ._checks import is_whole
 from .affine import levels
 
 _ZETA, _GAMMA = 1.1, -0.1
@@ -75,12 +76,24 @@ def round_adaptively(
         int8, (..., O, K). A row (output channel) whose error over all of `x` is not below that of rounding to
         nearest *is* rounded to nearest.
 
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite, a scale is not positive, or iterations are no whole number.
+
     Examples
     --------
     >>> w, x = torch.tensor([[0.4, 0.3, 0.2, 0.1]]), torch.ones(8, 4)  # the sum is 1, and each weight nearly 0
     >>> round_adaptively(w, torch.ones(1), x, x @ w.T).tolist()
     [[1, 0, 0, 0]]
     """
+    for name, values in {"weight": weight, "scale": scale, "x": x, "target": target}.items():
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError(f"{name} holds NaN or infinite values")
+    if not bool((scale > 0).all()):
+        raise ValueError(f"scale is the distance of two levels, above zero, not {float(scale.min())}")
+    if not is_whole(iterations) or iterations < 0:
+        raise ValueError(f"iterations={iterations!r}: give a whole number from 0")
     highest = levels(bits, signed=True, symmetric=True)[1]
     f = activation or (lambda y: y)
     shift = 0.0 if bias is None else bias[..., None, :]

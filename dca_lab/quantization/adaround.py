@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ._checks import is_whole
 from ._lockstep import lockstep
 from ._rows import input_rows, output_rows, weight_rows
 from .adaptive_rounding import round_adaptively
@@ -87,6 +88,8 @@ def adaround(
     >>> quantize_static(model, x, weight_bits=3, weight_codes=codes)(x).shape
     torch.Size([16, 3])
     """
+    if not is_whole(iterations):
+        raise ValueError(f"iterations={iterations!r}: give a whole number above zero")
     for name, value in {"iterations": iterations, "lr": lr, "regularisation": regularisation}.items():
         if not value > 0:
             raise ValueError(f"{name}={value!r}: it must be above zero")

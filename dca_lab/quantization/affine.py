@@ -27,7 +27,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dca_lab.quantization._checks import LARGEST, checked_grid, checked_range, checked_values
+from dca_lab.quantization._checks import LARGEST, checked_grid, checked_range, checked_values, is_whole
 
 _SMALLEST = torch.finfo(torch.float32).tiny  # the smallest normal number: 1 / _SMALLEST is still a float32
 
@@ -54,10 +54,11 @@ def levels(bits: int, *, signed: bool, symmetric: bool = False) -> tuple[int, in
     >>> levels(8, signed=False), levels(8, signed=True), levels(8, signed=True, symmetric=True)
     ((0, 255), (-128, 127), (-127, 127))
     """
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= 16:
+    if not is_whole(bits) or not 2 <= bits <= 16:
         raise ValueError(
             f"bits must be an integer from 2 to 16, got {bits!r} (for 1 bit see lowbit.binarize)"
         )
+    bits = int(bits)  # of numpy it would wrap around
     if not signed:
         if symmetric:
             raise ValueError("a symmetric grid has negative levels: pass signed=True (or leave signed out)")
@@ -181,8 +182,8 @@ def dequantize(q: Tensor, scale: Tensor | float, zero_point: Tensor | int) -> Te
 
     Parameters
     ----------
-    q : Tensor, integer
-        Levels, any shape.
+    q : Tensor
+        Levels, any shape; of a floating type too, if every value is a whole number.
     scale, zero_point : Tensor or number
         They broadcast against ``q``.
 
@@ -191,12 +192,19 @@ def dequantize(q: Tensor, scale: Tensor | float, zero_point: Tensor | int) -> Te
     Tensor, float32
         Shape of ``q``.
 
+    Raises
+    ------
+    ValueError
+        If a value of ``q`` is no whole number, or the grid is impossible.
+
     Examples
     --------
     >>> dequantize(torch.tensor([0, 1, 7]), scale=0.5, zero_point=1)
     tensor([-0.5000,  0.0000,  3.0000])
     """
     scale, zero_point = checked_grid(scale, zero_point, q.shape)
+    if q.is_floating_point() and not bool((q == q.round()).all()):  # NaN is unequal to itself
+        raise ValueError("q must hold levels of the grid, whole numbers: quantize() gives them")
     # The outermost level of a range near the largest float32 (3.4e38) may lie beyond it: then that is the nearest.
     return ((q.to(torch.int32) - zero_point) * scale).clamp_(-LARGEST, LARGEST)
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ._lockstep import lockstep
+from ._rows import output_rows
 from .calibration import calibration_batches
 from .graph import prepare
 from .layer_codes import bias_codes
@@ -82,7 +83,7 @@ def bias_correction(
     def revise(step: Step, x: Tensor, target: Tensor) -> Step:
         source = static.grids[step.inputs[0]]
         y = simulate_step(replace(step, grid=None, relu=False), [x], [source])
-        error = (y.double() - target).transpose(0, 1).flatten(1).mean(1)  # (O,)
+        error = output_rows(step, y.double() - target).mean(1).flatten()  # (O,): groups lie one after another
         unit = step.weight_scale.double() * source.scale
         bias = (0.0 if step.bias is None else step.bias * unit) - error
         corrected[step.name] = bias.float()

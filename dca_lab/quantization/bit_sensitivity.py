@@ -191,6 +191,9 @@ def bit_sensitivity(
         raise ValueError(f"cost={cost!r}: use one of {', '.join(COSTS)}, or a function (reference, outputs)")
     score = cost if callable(cost) else COSTS[cost]
     weights = _weights(model, layers)
+    if not isinstance(calibration, Iterable):
+        found = type(calibration).__name__
+        raise ValueError(f"calibration is {found}: give inputs (N, ...), or batches of them")
     batches = list(calibration.split(batch_size)) if isinstance(calibration, Tensor) else list(calibration)
     if not sum(len(batch) for batch in batches):
         raise ValueError("the calibration data holds no example")
@@ -204,6 +207,8 @@ def bit_sensitivity(
             for b in bits:
                 with _replaced(weight, quantize(weight.detach().clone(), b)):
                     row.append(float(score(reference, torch.cat([model(batch) for batch in batches]))))
+                if not math.isfinite(row[-1]):
+                    raise ValueError(f"the cost of {name!r} at {b} bits is {row[-1]}: it must be finite")
             costs[name] = np.array(row)
     sizes = {name: np.array([size(w.detach(), b) for b in bits], np.int64) for name, w in weights.items()}
     return BitSensitivity(tuple(int(b) for b in bits), costs, sizes)

@@ -50,8 +50,11 @@ def calibration_batches(calibration: Tensor | Iterable[Tensor]) -> list[Tensor]:
                 f"calibration has shape {tuple(calibration.shape)}: give examples (N, ...), the batch first"
             )
         batches = list(calibration.split(_BATCH))
-    else:
+    elif isinstance(calibration, Iterable):
         batches = list(calibration)
+    else:
+        found = type(calibration).__name__
+        raise QuantizationError(f"calibration is {found}: give examples (N, ...), or an iterable of batches")
     if not all(isinstance(batch, Tensor) for batch in batches):
         found = next(type(batch).__name__ for batch in batches if not isinstance(batch, Tensor))
         raise QuantizationError(f"calibration must hold tensors of examples (no labels), not {found}")

@@ -23,6 +23,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from dca_lab.quantization._checks import check_bits
 from dca_lab.quantization._integer_product import integer_product
 from dca_lab.quantization.affine import affine_params, quantize
 from dca_lab.quantization.granularity import weight_params
@@ -78,8 +79,7 @@ class DynamicLinear(nn.Module):
             raise ValueError(f"weight: a matrix (O, I) is needed, not shape {tuple(weight.shape)}")
         if bias is not None and not bool(torch.isfinite(bias).all()):
             raise ValueError("bias: it holds NaN or infinite values")
-        if not 2 <= weight_bits <= 8:
-            raise ValueError(f"weight_bits={weight_bits}: give 2 to 8")
+        weight_bits = check_bits("weight_bits", weight_bits)
         if activations not in ACTIVATIONS:
             raise ValueError(f"activations={activations!r}: choose one of {ACTIVATIONS}")
         self.activations = activations
@@ -118,7 +118,7 @@ class DynamicLinear(nn.Module):
 def quantize_dynamic(
     model: nn.Module,
     *,
-    layers: Iterable[type[nn.Module]] = (nn.Linear, nn.GRU),
+    layers: type[nn.Module] | Iterable[type[nn.Module]] = (nn.Linear, nn.GRU),
     weight_bits: int = 8,
     activations: str = "tensor",
 ) -> nn.Module:
@@ -128,7 +128,7 @@ def quantize_dynamic(
     ----------
     model : nn.Module
         Left untouched.
-    layers : types
+    layers : type or iterable of types
         Which layers to exchange: ``nn.Linear``, ``nn.GRU`` or both. All others are copied as they are.
     weight_bits : int
         2 to 8.
@@ -157,7 +157,8 @@ def quantize_dynamic(
     """
     from dca_lab.quantization.dynamic_gru import DynamicGRU  # it is made of the layers above
 
-    layers = tuple(layers)
+    check_bits("weight_bits", weight_bits)
+    layers = tuple(layers) if isinstance(layers, Iterable) else (layers,)
     if not layers or not all(layer in (nn.Linear, nn.GRU) for layer in layers):
         names = [getattr(layer, "__name__", repr(layer)) for layer in layers]
         raise ValueError(f"layers={names}: dynamic quantization knows nn.Linear and nn.GRU")

@@ -127,7 +127,7 @@ class _Layer:
         self.module = graph.get_submodule(node.target)
         self.written = names.of[node]
         groups = getattr(self.module, "groups", 1)
-        self.read = columns(self.module.weight, names.of[node.args[0]], groups)
+        self.read = columns(self.module.weight, names.read[node], groups)
 
     def magnitudes(self) -> Tensor:
         """The largest weight of each output channel for each input channel: (O, I / groups)."""
@@ -163,7 +163,7 @@ def _activation_ranges(graph: fx.GraphModule, names: Names, batches: list[Tensor
         def run_node(self, n: fx.Node) -> Tensor:
             value = super().run_node(n)
             if n in watched:
-                size = value.abs().amax([0, *range(2, value.dim())])
+                size = value.abs().amax([axis for axis in range(value.dim()) if axis != names.axis[n]])
                 ranges[n] = torch.maximum(ranges[n], size) if n in ranges else size
             return value
 

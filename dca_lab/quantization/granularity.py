@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from dca_lab.quantization._checks import is_whole
 from dca_lab.quantization.affine import affine_params
 
 GRANULARITIES = ("tensor", "channel", "group")
@@ -54,7 +55,7 @@ def grouped(weight: Tensor, group_size: int) -> Tensor:
         raise ValueError(
             f"groups are cut from the rows of a weight (O, I, ...), got shape {tuple(weight.shape)}"
         )
-    if isinstance(group_size, bool) or not isinstance(group_size, int) or group_size < 1:
+    if not is_whole(group_size) or group_size < 1:
         raise ValueError(f"group_size must be a positive integer, got {group_size!r}")
     rows, length = weight.shape[0], weight[0].numel()
     if length % group_size:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._checks import check_bits
+from ._checks import check_bits, is_whole
 from .packing import packed_size
 
 
@@ -54,13 +54,14 @@ class GroupWeights:
     input_scale: Tensor | None = None
 
     def __post_init__(self) -> None:
-        check_bits("bits", self.bits)
+        object.__setattr__(self, "bits", check_bits("bits", self.bits))  # a plain int, that a file can hold
         if self.codes.ndim != 2 or self.codes.numel() == 0:
             raise ValueError(
                 f"codes must be a non-empty (O, I) matrix, not of shape {tuple(self.codes.shape)}"
             )
-        if self.group_size < 1:
+        if not is_whole(self.group_size) or self.group_size < 1:
             raise ValueError(f"group_size={self.group_size}: a group has at least one weight")
+        object.__setattr__(self, "group_size", int(self.group_size))
         rows, inputs = self.codes.shape
         needed = (rows, -(-inputs // self.group_size))
         for name in ("scale", "zero_point"):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._checks import check_bits
+from ._checks import check_bits, is_whole
 from .group_weights import GroupWeights
 
 
@@ -129,7 +129,7 @@ def quantize_groupwise(
         )
     rows, inputs = weight.shape
     size = inputs if group_size in (None, -1) else group_size
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+    if not is_whole(size) or size < 1:
         raise ValueError(
             f"group_size={group_size!r}: give a number of weights from 1, or None for a whole row"
         )

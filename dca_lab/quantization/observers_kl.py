@@ -8,8 +8,15 @@ Q lacks what was clipped; a high one merges many. The cut with the least Kullbac
 
 wins. S. Migacz, "8-bit Inference with TensorRT", GPU Technology Conference, 2017 (S7310).
 
+The slides suppose a density. A picture's blank background gives each channel one constant, a *point mass*: a bin that
+towers over its neighbours. Merging it with them seems to lose much, and a cut right at it seems to lose nothing (the
+clipped values hardly raise so tall a bin), so the range would be cut at the background, and the lower the more levels
+there are. NVIDIA's own programs discard or flatten the first bin, where zeros lie. Here exact zeros are counted apart,
+and every bin that stands out is flattened (:func:`without_point_masses`).
+
 What this file is *not*: a minimum of any error of the values. Order and distance do not enter the divergence: it asks
 how the numbers are spread, and a clipped value costs the same whether it lies just beyond the threshold or far away.
+On tails without end (log-normal, Student's t) it therefore clips more than least squares allows.
 """
 
 from __future__ import annotations
@@ -19,6 +26,8 @@ from torch import Tensor
 
 from dca_lab.quantization._histogram import BINS, Histogram
 from dca_lab.quantization._observer import Observer
+
+_AROUND = 16  # bins on each side that say what is usual
 
 
 def kl_divergences(counts: np.ndarray, heights: int) -> np.ndarray:
@@ -61,12 +70,33 @@ def kl_divergences(counts: np.ndarray, heights: int) -> np.ndarray:
     return np.maximum(result, 0)  # never negative but for rounding
 
 
+def without_point_masses(counts: np.ndarray) -> np.ndarray:
+    """Counts of which none exceeds the median of the 33 bins around it, or 1 where that is larger.
+
+    The 1 keeps a sparse tail, where most bins are empty: without it nothing would speak against clipping the tail.
+
+    Returns
+    -------
+    ndarray, float64
+        Shape of ``counts``.
+
+    Examples
+    --------
+    >>> without_point_masses(np.array([5, 5, 900, 5, 4, 4, 0, 1])).tolist()
+    [5.0, 5.0, 5.0, 5.0, 4.0, 4.0, 0.0, 1.0]
+    """
+    n = np.asarray(counts, dtype=np.float64)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(n, _AROUND, mode="reflect"), 2 * _AROUND + 1)
+    return np.minimum(n, np.maximum(np.median(around, axis=1), 1))
+
+
 class KLObserver(Observer):
     """The range whose coarse histogram loses the least information; ends cut at one magnitude.
 
-    Exact zeros are left out: they are kept by every range, and their spike would decide alone. The number of levels
-    for the magnitudes is 2^bits if the values have one sign and the grid is not symmetric, else half of it.
-    Memory: a histogram of ``bins`` counts of the magnitudes.
+    Exact zeros are left out: they are kept by every range, and their spike would decide alone. Other point masses are
+    flattened, and no range clips half of what is left: a cut that keeps a single bin would find P and Q equal,
+    whatever it clips. The number of levels for the magnitudes is 2^bits if the values have one sign and the grid is not
+    symmetric, else half of it. Memory: a histogram of ``bins`` counts of the magnitudes.
 
     Parameters
     ----------
@@ -104,7 +134,9 @@ class KLObserver(Observer):
         used = np.flatnonzero(self.histogram.counts)
         if not used.size or used[-1] + 1 <= heights:
             return self.histogram.maximum  # nothing to merge: every bin has its own level
-        divergences = kl_divergences(self.histogram.counts[: used[-1] + 1], heights)
+        counts = without_point_masses(self.histogram.counts)[: used[-1] + 1]
+        divergences = kl_divergences(counts, heights)
+        divergences[counts.cumsum()[heights - 1 :] < counts.sum() / 2] = np.inf
         # Of equal ones the widest: if every value is a spike of its own, no cut loses anything that P could see.
         best = np.flatnonzero(divergences <= divergences.min() + 1e-12)[-1]
         return min(float(self.histogram.edges[heights + best]), self.histogram.maximum)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dca_lab.quantization._checks import check_bits
+
 
 def packed_size(count: int, bits: int) -> int:
     """Bytes that `count` values of `bits` bits take: ceil(count * bits / 8).
@@ -22,7 +24,7 @@ def packed_size(count: int, bits: int) -> int:
     >>> packed_size(9, 4), packed_size(8, 3)
     (5, 3)
     """
-    _check_bits(bits)
+    check_bits("bits", bits, lowest=1)
     if count < 0:
         raise ValueError(f"count={count}: a number of values is 0 or more")
     return -(-count * bits // 8)
@@ -55,7 +57,7 @@ def pack(values: Tensor, bits: int) -> Tensor:
     >>> pack(torch.zeros(3, 8, dtype=torch.uint8), 3).shape
     torch.Size([9])
     """
-    _check_bits(bits)
+    check_bits("bits", bits, lowest=1)
     _check_bytes(values, "values")
     if values.numel() and int(values.max()) >= 1 << bits:
         raise ValueError(
@@ -117,11 +119,6 @@ def _split(words: Tensor, bits: int, count: int) -> Tensor:
     """Words (N,) -> their parts (N, count), uint8. A 64-bit word may be negative; the mask hides the sign."""
     mask = (1 << bits) - 1
     return torch.stack([((words >> (bits * i)) & mask).to(torch.uint8) for i in range(count)], dim=1)
-
-
-def _check_bits(bits: int) -> None:
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
-        raise ValueError(f"bits={bits!r}: give a whole number from 1 to 8")
 
 
 def _check_bytes(values: Tensor, name: str) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dca_lab.quantization._checks import checked_values
+from dca_lab.quantization._checks import checked_values, is_whole
 from dca_lab.quantization.fixed_point import rounding_shift
 
 
@@ -36,6 +36,8 @@ class QFormat:
     fraction_bits: int
 
     def __post_init__(self) -> None:
+        if not (is_whole(self.integer_bits) and is_whole(self.fraction_bits)):
+            raise ValueError(f"Q{self.integer_bits}.{self.fraction_bits}: give whole numbers of bits")
         if self.integer_bits < 0 or self.fraction_bits < 0 or not 2 <= self.word <= 32:
             raise ValueError(
                 f"Q{self.integer_bits}.{self.fraction_bits}: a word has 2 to 32 bits, none negative"
@@ -74,15 +76,33 @@ def to_fixed(x: Tensor, form: QFormat) -> Tensor:
     return scaled.clamp(*form.limits).to(torch.int32)
 
 
+def _checked(q: Tensor, form: QFormat) -> Tensor:
+    """``q`` in int64; a ValueError unless it holds integers that fit the word."""
+    low, high = form.limits
+    if q.is_floating_point() or q.dtype == torch.bool:
+        raise ValueError(f"a Q-format holds integers, got {q.dtype}: to_fixed() makes them of reals")
+    q = q.to(torch.int64)
+    if not bool(((q >= low) & (q <= high)).all()):
+        raise ValueError(
+            f"a word of {form.word} bits holds {low} to {high}, got {int(q.min())} to {int(q.max())}"
+        )
+    return q
+
+
 def from_fixed(q: Tensor, form: QFormat) -> Tensor:
     """The real numbers q / 2^n, in float64: exact for every word of up to 32 bits.
+
+    Raises
+    ------
+    ValueError
+        If ``q`` is not of an integer type, or does not fit the word; the same in the two functions below.
 
     Examples
     --------
     >>> from_fixed(torch.tensor([12, -16]), QFormat(3, 4)).tolist()
     [0.75, -1.0]
     """
-    return torch.ldexp(q.double(), torch.tensor(-form.fraction_bits))
+    return torch.ldexp(_checked(q, form).double(), torch.tensor(-form.fraction_bits))
 
 
 def add_fixed(a: Tensor, b: Tensor, form: QFormat) -> Tensor:
@@ -93,7 +113,7 @@ def add_fixed(a: Tensor, b: Tensor, form: QFormat) -> Tensor:
     >>> add_fixed(torch.tensor([100, 1]), torch.tensor([100, 2]), QFormat(3, 4)).tolist()
     [127, 3]
     """
-    return (a.to(torch.int64) + b.to(torch.int64)).clamp(*form.limits).to(torch.int32)
+    return (_checked(a, form) + _checked(b, form)).clamp(*form.limits).to(torch.int32)
 
 
 def multiply_fixed(a: Tensor, b: Tensor, form: QFormat) -> Tensor:
@@ -104,5 +124,5 @@ def multiply_fixed(a: Tensor, b: Tensor, form: QFormat) -> Tensor:
     >>> multiply_fixed(torch.tensor([24, 100]), torch.tensor([8, 100]), QFormat(3, 4)).tolist()  # 1.5 * 0.5
     [12, 127]
     """
-    product = rounding_shift(a.to(torch.int64) * b.to(torch.int64), form.fraction_bits)
+    product = rounding_shift(_checked(a, form) * _checked(b, form), form.fraction_bits)
     return product.clamp(*form.limits).to(torch.int32)

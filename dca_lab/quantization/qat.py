@@ -123,8 +123,8 @@ def prepare_qat(
     >>> convert(qat)(x).shape
     torch.Size([64, 3])
     """
-    for name, value in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
-        check_bits(name, value)
+    weight_bits = check_bits("weight_bits", weight_bits)
+    activation_bits = check_bits("activation_bits", activation_bits)
     if method not in METHODS or start not in STARTS:
         raise ValueError(
             f"method is one of {METHODS} and start one of {STARTS}, not {method!r} and {start!r}"

@@ -26,11 +26,10 @@ def kept_layers(
     if not isinstance(keep, Mapping):
         raise ValueError(f"keep={keep!r}: 'first and last', or a dict of layer -> bits ({{}} for none)")
     names = layer_names(graph, layers) | {"input": "input"}
-    for name, value in keep.items():
+    for name in keep:
         if name not in names:
             raise ValueError(f"keep names {name!r}, which is none of {', '.join(sorted(names))}")
-        check_bits(f"keep[{name!r}]", value)
-    return {names[name]: value for name, value in keep.items()}
+    return {names[name]: check_bits(f"keep[{name!r}]", value) for name, value in keep.items()}
 
 
 def grid_bits(

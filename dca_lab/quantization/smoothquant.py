@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from dca_lab.quantization._calibration import input_statistics
+from dca_lab.quantization._checks import is_whole
 from dca_lab.quantization._folding import Pairs, checked_pairs, fold, norm_pairs
 
 
@@ -119,7 +120,7 @@ def plant_outliers(
     Raises
     ------
     ValueError
-        More channels than there are, or a factor that is not positive.
+        More channels than there are or no whole number of them, or a factor that is not positive.
 
     Examples
     --------
@@ -133,8 +134,8 @@ def plant_outliers(
     copy = deepcopy(model)
     for previous, linears in checked_pairs(model, norm_pairs(model) if pairs is None else pairs).items():
         width = len(model.get_submodule(previous).weight)
-        if not 0 <= channels <= width:
-            raise ValueError(f"channels={channels}: {previous!r} has {width}")
+        if not is_whole(channels) or not 0 <= channels <= width:
+            raise ValueError(f"channels={channels!r}: give a whole number; {previous!r} has {width}")
         scale = torch.ones(width).double()
         scale[torch.randperm(width, generator=generator)[:channels]] = 1 / factor
         fold(copy, previous, linears, scale)

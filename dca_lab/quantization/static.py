@@ -84,7 +84,7 @@ def quantize_static(
     >>> static.steps[0].weight.dtype, static.steps[0].bias.dtype, static.steps[-1].grid
     (torch.int8, torch.int32, None)
     """
-    check_bits("activation_bits", activation_bits)
+    activation_bits = check_bits("activation_bits", activation_bits)
     observer_factory(observer)
     batches = calibration_batches(calibration)
     graph = prepare(model, batches[0])
@@ -99,6 +99,7 @@ def quantize_static(
     chosen |= choose_grids(graph, missing, batches, observer=observer, bits=activation_bits)
     steps: list[Step] = []
     for layer in layers:
+        _check_ceiling(layer, chosen)
         if layer.op in KEEPS_GRID:
             chosen[layer.name] = chosen[layer.inputs[0]]
         steps.append(_step(layer, chosen, codes.get(layer.name), bits.get(layer.name, 8), per_channel))
@@ -136,6 +137,16 @@ def _table(layer: Planned, source: Grid, grid: Grid) -> Tensor:
     return grid.quantize(apply(layer.attributes["function"], x, layer.attributes["arguments"]))
 
 
+def _check_ceiling(layer: Planned, grids: Mapping[str, Grid]) -> None:
+    """Refuse a given grid on which a ReLU6 would let values above 6 through: 6 must round to its last level."""
+    grid = grids.get(layer.name)
+    if grid is not None and grid.range[1] - grid.scale / 2 > layer.ceiling:
+        raise ValueError(
+            f"grids[{layer.name!r}] ends at {grid.range[1]:.4g}, but a ReLU6 follows and only the end of the grid "
+            "clamps: give a grid that ends at 6 or below"
+        )
+
+
 def _known(given: Mapping | None, names: Mapping[str, str], what: str) -> Mapping:
     for name in given or {}:
         if name not in names:
@@ -152,6 +163,5 @@ def _bits(
         bits = dict.fromkeys(names.values(), 8) | given
     else:
         bits = dict.fromkeys(names.values(), weight_bits)
-    for name, count in bits.items():
-        check_bits("weight_bits", count, f"for layer {name!r}")
+    bits = {name: check_bits("weight_bits", count, f"for layer {name!r}") for name, count in bits.items()}
     return {name: min(count, 7) if reduce_range else count for name, count in bits.items()}

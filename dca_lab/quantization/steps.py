@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from . import affine
+from ._checks import is_whole
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ class Grid:
     bits: int = 8
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 8:
+        if not is_whole(self.bits) or not 2 <= self.bits <= 8:
             raise ValueError(f"bits={self.bits}: a grid has 2 to 8 bits")
         if not 0 < self.scale < float("inf"):
             raise ValueError(f"scale={self.scale}: the distance between two levels is finite and above zero")
-        if not 0 <= self.zero_point <= self.highest:
+        if not is_whole(self.zero_point) or not 0 <= self.zero_point <= self.highest:
             raise ValueError(f"zero_point={self.zero_point}: zero must be a level, 0 to {self.highest}")
 
     @property

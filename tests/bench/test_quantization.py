@@ -206,3 +206,18 @@ def test_a_method_must_beat_the_best_seed_of_its_control():
     ]
     verdicts = {goal.what: goal.verdict for goal in int4.goals(rows) if goal.what.startswith("3 bits: ")}
     assert list(verdicts.values()) == ["met", "met", "NOT MET", "met"]
+
+
+def test_a_method_that_failed_is_not_measured_and_not_zero():
+    row = {"part": "perplexity", "bits": 3, "seed": 0, "error": None, "perplexity": 4.0}
+    rows = [{**row, "method": m} for m in (int4.RTN, int4.SALIENT, int4.RANDOM)]
+    rows += [{**row, "method": int4.GPTQ, "error": "ValueError: no"}]
+    squared = {"squared_error_test": 1.0, "squared_error_calibration": 1.0}
+    layer = {"part": "layer", "bits": 3, "error": None, **squared}
+    rows += [{**layer, "method": int4.RTN}, {**layer, "method": int4.GPTQ, "error": "ValueError: no"}]
+    assert int4.error_ratio(rows, 3, int4.GPTQ, "squared_error_test") is None
+    assert int4.error_ratio(rows, 3, int4.RTN, "squared_error_test") == 1
+    goals = {goal.what: goal.verdict for goal in int4.goals(rows)}
+    assert goals.pop(f"3 bits: perplexity of {int4.SALIENT} minus that of {int4.RANDOM}") == "NOT MET"
+    assert set(goals.values()) == {"not measured"}
+    assert "squared output error" in int4.report(rows) and "its root" in int4.report(rows)

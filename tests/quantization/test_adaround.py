@@ -97,5 +97,21 @@ def test_it_is_repeatable_and_leaves_the_model_and_the_global_generator_alone():
     assert all(torch.equal(a[name][0], b[name][0]) for name in a) and len(a) == 3
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
-    with pytest.raises(ValueError, match="iterations"):
-        adaround(model, x, iterations=0)
+    for iterations in (0, 2.5, True):
+        with pytest.raises(ValueError, match="iterations"):
+            adaround(model, x, iterations=iterations)
+
+
+@pytest.mark.parametrize("bad", ["weight", "scale", "x", "target"])
+def test_one_layer_is_checked(bad):
+    weight, scale, x = problem(4, 0)
+    given = {"weight": weight, "scale": scale, "x": x, "target": x @ weight.T}
+    for value in (float("nan"), float("inf")):
+        broken = given | {bad: given[bad].clone().index_fill_(0, torch.tensor(0), value)}
+        with pytest.raises(ValueError, match=f"^{bad} holds NaN"):
+            round_adaptively(**broken, iterations=2)
+    for scale in (torch.zeros(1), -given["scale"]):
+        with pytest.raises(ValueError, match="scale is the distance .* above zero"):
+            round_adaptively(**given | {"scale": scale}, iterations=2)
+    with pytest.raises(ValueError, match="iterations=2.5"):
+        round_adaptively(**given, iterations=2.5)

@@ -212,6 +212,14 @@ def test_levels_are_those_of_the_integer_types():
     assert levels(2, signed=True, symmetric=True) == (-1, 1)
 
 
+def test_integers_of_numpy_are_bits_and_whole_floats_are_levels():
+    for bits in (np.uint8(8), np.int64(16)):
+        ours, plain = affine_params(-1.0, 2.0, bits), affine_params(-1.0, 2.0, int(bits))
+        assert ours == plain and levels(bits, signed=True) == levels(int(bits), signed=True)
+    q = torch.tensor([[0.0, 3.0], [-7.0, 255.0]])
+    assert torch.equal(dequantize(q, 0.5, 3), dequantize(q.int(), 0.5, 3))
+
+
 @pytest.mark.parametrize("bits", [1, 17, 0, -8, 8.0, True, "8"])
 def test_impossible_bits_are_refused(bits):
     with pytest.raises(ValueError, match="bits must be an integer from 2 to 16"):
@@ -236,6 +244,8 @@ def test_impossible_bits_are_refused(bits):
         (lambda: quantize(torch.ones(4, 3), torch.ones(4), 0), "does not broadcast"),
         (lambda: quantize(torch.ones(4), torch.ones(2, 4), 0), "does not broadcast"),
         (lambda: dequantize(torch.ones(4, 3).int(), torch.ones(4), 0), "does not broadcast"),
+        (lambda: dequantize(torch.tensor([1.0, 1.7]), 1.0, 0), "whole numbers"),
+        (lambda: dequantize(torch.tensor([nan]), 1.0, 0), "whole numbers"),
     ],
 )
 def test_bad_input_is_named(call, message):

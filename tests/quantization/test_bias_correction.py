@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from int8_networks import network as int8_network
 from torch import nn
 
 from dca_lab.quantization.bias_correction import bias_correction
@@ -42,6 +43,23 @@ def test_the_first_layer_by_hand():
         expected = conv.bias - (quantized - conv(x)).mean((0, 2, 3))
     found = bias_correction(model, x, **options).get_submodule("0").bias
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "axes", "positions"), [("tokens", (0, 1), 5), ("tokens", (0, 1), 3), ("dense", (0, 2, 3), 1)]
+)
+def test_the_mean_is_over_all_axes_but_that_of_the_channels(name, axes, positions):
+    """Tokens (B, T, O) have their channels last; with as many positions as channels, 3, no shape would tell."""
+    model, x = int8_network(name)
+    x = x[:, :positions]
+    options = {"weight_bits": 3, "activation_bits": 5}
+    static = quantize_static(model, x, **options)
+    options["grids"] = {name: grid for name, grid in static.grids.items() if grid}
+    corrected = quantize_static(bias_correction(model, x, **options), x, **options)
+    with torch.no_grad():
+        before, after = ((s(x) - model(x)).mean(axes) for s in (static, corrected))
+    unit = corrected.steps[-1].weight_scale * corrected.grids[corrected.steps[-1].inputs[0]].scale
+    assert bool((after.abs() <= unit / 2 + 1e-5).all()) and after.norm() < before.norm()
 
 
 def test_weights_stay_and_the_model_is_left_alone():

@@ -127,6 +127,7 @@ def test_what_is_exchanged_and_what_is_left():
     )  # reads the weights of its own linear layer
     assert isinstance(attention.linear1, DynamicLinear)
     assert isinstance(attention.self_attn.out_proj, nn.Linear)
+    assert isinstance(quantize_dynamic(nn.Sequential(nn.Linear(3, 2)), layers=nn.Linear)[0], DynamicLinear)
     masked = nn.Linear(4, 4)
     torch.nn.utils.parametrizations.weight_norm(masked)
     assert isinstance(quantize_dynamic(nn.Sequential(masked))[0], DynamicLinear)
@@ -142,7 +143,7 @@ def test_a_language_model_keeps_its_guess():
 def test_bad_input():
     with pytest.raises(ValueError, match="none of the layers"):
         quantize_dynamic(nn.Sequential(nn.Conv2d(1, 2, 3)))
-    for layers in ((nn.LSTM,), (), (nn.Linear, nn.Conv2d)):
+    for layers in ((nn.LSTM,), (), (nn.Linear, nn.Conv2d), nn.Conv2d, None):
         with pytest.raises(ValueError, match="knows nn.Linear and nn.GRU"):
             quantize_dynamic(TransformerLM(), layers=layers)
     broken = nn.Sequential(nn.ReLU(), nn.Linear(3, 2))
@@ -150,8 +151,8 @@ def test_bad_input():
         broken[1].weight[0, 0] = float("nan")
     with pytest.raises(ValueError, match="layer '1'"):
         quantize_dynamic(broken)
-    for bits in (1, 9):
-        with pytest.raises(ValueError, match="weight_bits"):
+    for bits in (1, 9, "8", 4.5, True):
+        with pytest.raises(ValueError, match="^weight_bits"):
             quantize_dynamic(nn.Linear(3, 2), weight_bits=bits)
     with pytest.raises(ValueError, match="choose one of"):
         quantize_dynamic(nn.Linear(3, 2), activations="column")

@@ -5,7 +5,10 @@ import torch
 from equalize_networks import ENDS, PARTS, network
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from int8_networks import SHAPES
+from int8_networks import network as int8_network
 from torch import nn
+from torch.nn import functional as F
 
 from dca_lab.quantization.equalize import equalize
 from dca_lab.quantization.graph import QuantizationError, prepare
@@ -31,6 +34,68 @@ def test_the_float_network_computes_the_same(parts, end, strength, seed):
     with torch.no_grad():
         found = equal.double()(x.double())  # in float64: only the rounding of the new weights is left
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def unchanged(model, x, strength):
+    """Whether the equalized network computes what the model computes, but for the rounding of new weights."""
+    equal = equalize(prepare(model, x)) if strength is None else equalize(model, x, strength=strength)
+    with torch.no_grad():
+        expected, found = model.double()(x.double()), equal.double()(x.double())
+    return (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("strength", [None, 0.5])
+@pytest.mark.parametrize("name", ["tokens", "dense", "ends"])
+def test_networks_whose_channels_lie_on_other_axes(name, strength):
+    assert name in SHAPES and unchanged(*int8_network(name), strength)
+
+
+class Mixer(nn.Module):
+    """Linear layers on (B, T, I): a residual, both kinds of concatenation, and a flattening with channels last."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(12, 3)
+        self.head = nn.Linear(2 * 5 * 3, 2)
+
+    def forward(self, x):
+        y = torch.relu(self.a(x))
+        y = torch.relu(y + self.b(y))
+        y = torch.relu(self.c(torch.cat([y, y], dim=2)))
+        return self.head(torch.cat([y, y], dim=1).flatten(1))
+
+
+class Rows(nn.Module):
+    """Linear layers that mix the columns of pictures: what a convolution writes or reads has no factor there."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.mix, self.last = nn.Conv2d(1, 3, 3), nn.Linear(6, 4), nn.Conv2d(3, 2, 1)
+        self.again = nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = torch.relu(self.mix(torch.relu(self.first(x))))
+        y = torch.relu(self.again(F.max_pool2d(y, 1)))
+        return self.last(y).mean((2, 3))
+
+
+@pytest.mark.parametrize("strength", [None, 0.0, 1.0])
+@pytest.mark.parametrize(("make", "shape"), [(Mixer, (5, 4)), (Rows, (1, 8, 8))])
+def test_channels_that_change_their_axis(make, shape, strength):
+    assert unchanged(make().eval(), torch.randn(20, *shape), strength)
+
+
+def test_planted_factors_are_undone_where_the_channels_are_last():
+    model, x = Mixer().eval(), torch.randn(64, 5, 4)
+    factors = torch.tensor([1.0, 128.0, 16.0])
+    with torch.no_grad():
+        expected = model(x)
+        model.c.weight.mul_(factors[:, None])
+        model.c.bias.mul_(factors)
+        model.head.weight.div_(factors.repeat(10))
+        assert torch.allclose(model(x), expected, rtol=1e-4)
+    plain, equal = (quantize_static(m, x)(x) for m in (model, equalize(model, x)))
+    assert (equal - expected).norm() < (plain - expected).norm() / 5
 
 
 def chain():

@@ -107,6 +107,7 @@ def test_only_old_x86_needs_seven_bits(x86, vnni, narrow, monkeypatch):
     [
         (nn.Linear(3, 2), torch.zeros(0, 3), "m.onnx", QuantizationError, None),
         (nn.Linear(3, 2), [], "m.onnx", QuantizationError, None),
+        (nn.Linear(3, 2), None, "m.onnx", QuantizationError, "calibration is None"),
         (nn.Linear(3, 2), torch.full((4, 3), float("nan")), "m.onnx", QuantizationError, None),
         (
             nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)),

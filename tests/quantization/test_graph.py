@@ -126,6 +126,22 @@ def test_what_has_no_integer_form_is_refused_by_name(case):
         prepare(model, torch.zeros(2, 1, 8, 8))
 
 
+def test_an_input_that_does_not_fit_is_one_line_with_the_layer_and_what_it_wants(capfd):
+    """ShapeProp of torch prints a traceback and raises another one."""
+    body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    wanted = {
+        (1, 9, 9): r"\(1, 1, 9, 9\).* layer '3' \(Linear\) wants \(..., 144\) and is given \(B, 196\)",
+        (3, 8, 8): r"layer '0' \(Conv2d\) wants \(B, 1, H, W\) and is given \(B, 3, 8, 8\)",
+    }
+    cases = [(body, shape, message) for shape, message in wanted.items()]
+    cases.append((_One(lambda s, x: x.view(x.shape[0], 5, 7)), (1, 9, 9), "'view'"))
+    for model, shape, message in cases:
+        with pytest.raises(QuantizationError, match=message) as caught:
+            prepare(model, torch.zeros(2, *shape))
+        assert "\n" not in str(caught.value) and caught.value.__suppress_context__
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("example", [torch.zeros(0, 1, 8, 8), torch.tensor(1.0), [1.0]])
 def test_an_example_must_be_a_batch(example):
     with pytest.raises(QuantizationError, match="at least one example"):

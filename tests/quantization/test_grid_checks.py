@@ -1,5 +1,6 @@
 """What the door lets in, and what it says to the rest."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,4 +43,5 @@ def test_bits_that_are_none(bits):
 
 
 def test_bits_that_are_some():
-    assert [check_bits("bits", bits) for bits in range(2, 9)] == [None] * 7
+    assert [check_bits("bits", bits) for bits in range(2, 9)] == [*range(2, 9)]
+    assert type(check_bits("bits", np.int64(8))) is int and check_bits("bits", 1, lowest=1) == 1

@@ -247,7 +247,12 @@ def test_bad_input_is_refused():
         bit_sensitivity(model, x[:0])
     with pytest.raises(ValueError, match="NaN"):
         bit_sensitivity(model, torch.full((2, 1, 28, 28), math.nan))
+    with pytest.raises(ValueError, match="calibration is NoneType"):
+        bit_sensitivity(model, None)
     before = copy.deepcopy(model.state_dict())
+    for cost in (math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"the cost of 'conv1' at 2 bits is {cost}"):
+            bit_sensitivity(model, x, cost=lambda a, b, cost=cost: cost)
     with pytest.raises(ValueError, match="shape"):
         bit_sensitivity(model, x, quantize=lambda w, b: w[:1])
     with pytest.raises(RuntimeError):

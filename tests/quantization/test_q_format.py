@@ -62,6 +62,21 @@ def test_impossible_words_are_refused(bits):
         QFormat(*bits)
 
 
+def test_bits_and_numbers_are_integers_that_fit():
+    for bits in ((1.5, 2), (1, "2"), (True, 7)):
+        with pytest.raises(ValueError, match="whole numbers of bits"):
+            QFormat(*bits)
+    form, good = QFormat(3, 4), torch.tensor([1, 2])
+    for bad, message in ((good + 0.5, "integers, got torch.float32"), (good + 127, "-128 to 127")):
+        for call in (add_fixed, multiply_fixed):
+            for pair in ((bad, good), (good, bad)):
+                with pytest.raises(ValueError, match=message):
+                    call(*pair, form)
+        with pytest.raises(ValueError, match=message):
+            from_fixed(bad, form)
+    assert from_fixed(good[:0], form).shape == (0,)
+
+
 def test_nan_is_refused():
     with pytest.raises(ValueError, match="NaN"):
         to_fixed(torch.tensor([float("nan")]), QFormat(3, 4))

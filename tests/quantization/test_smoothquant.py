@@ -90,6 +90,11 @@ def test_bad_inputs_are_refused_and_the_model_is_left_alone():
         plant_outliers(model, channels=1, factor=0, generator=generator)
     with pytest.raises(ValueError, match="has 32"):
         plant_outliers(model, channels=33, factor=2, generator=generator)
+    for channels in (1.5, True):
+        with pytest.raises(ValueError, match="whole number"):
+            plant_outliers(model, channels=channels, factor=2, generator=generator)
+    with pytest.raises(ValueError, match="calibration is NoneType"):
+        smooth(model, None)
     smooth(model, tokens)
     plant_outliers(model, channels=1, factor=9, generator=generator)
     assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())

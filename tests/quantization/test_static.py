@@ -1,11 +1,13 @@
 """Quantization of whole networks: accuracy of the result, its options, its bounds, and refusals before any work."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from static_networks import MAKERS, inputs, network
 from torch import nn
+from torch.nn import functional as F
 
 from dca_lab.models import SmallCNN
 from dca_lab.quantization.affine import affine_params
@@ -194,6 +196,7 @@ _BAD_CALIBRATION = {
     "integers": (torch.zeros(4, 1, 28, 28, dtype=torch.int64), "float32"),
     "shape": (torch.zeros(4, 3, 28, 28), "does not accept"),
     "mixed": ([torch.zeros(4, 1, 28, 28), torch.zeros(4, 1, 32, 32)], "differ in shape"),
+    "none": (None, "None"),
     "with labels": ([(torch.zeros(4, 1, 28, 28), torch.zeros(4))], "not tuple"),
 }
 
@@ -226,6 +229,51 @@ def test_options_are_checked(case):
     options, message = _BAD_OPTIONS[case]
     with pytest.raises(ValueError, match=f"(?s){message}"):
         quantize_static(SmallCNN(), inputs((1, 28, 28), 2), **options)
+
+
+def test_bits_of_numpy_are_bits_and_can_be_saved(tmp_path):
+    model, x = network("lenet300")
+    plain = quantize_static(model, x, weight_bits=5, activation_bits=6)
+    static = quantize_static(model, x, weight_bits=np.int64(5), activation_bits=np.uint8(6))
+    assert torch.equal(static(x), plain(x))
+    assert static.save(tmp_path / "numpy") == plain.save(tmp_path / "plain")
+
+
+class Bounded(nn.Module):
+    """A ReLU6 that nothing but a grid of its own could stand for: a concatenation widens it, and the end has none."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.end = nn.Conv2d(1, 3, 3), nn.Conv2d(1, 3, 3), nn.Conv2d(6, 2, 4)
+        with torch.no_grad():
+            for layer in (self.a, self.b, self.end):
+                layer.weight.mul_(20)
+
+    def forward(self, x):
+        return F.relu6(self.end(torch.cat([F.relu6(self.a(x)), self.b(x)], 1)))
+
+
+def test_a_relu6_clamps_at_six_wherever_it_stands():
+    model, x = Bounded().eval(), inputs((1, 6, 6), 64)
+    static = quantize_static(model, x)
+    values = static.simulate(x, every=True)
+    assert values["a"].max() > 5 and values["relu6"].max() < 6.5 < values["b"].max()  # to the nearest level
+    with torch.no_grad():
+        assert _error(static(x), model(x)) < 0.1
+    assert static.integers(x).max() <= 6 + static.steps[-1].grid.scale / 2
+
+
+def test_a_given_grid_beyond_six_is_refused_where_a_relu6_needs_its_end():
+    model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU6(), nn.Linear(6, 3)).eval(), inputs((4,))
+    with torch.no_grad():
+        model[0].weight.mul_(10)
+    for top, bits in ((10, 8), (6.1, 8)):
+        with pytest.raises(ValueError, match=r"grids\['_0'\] ends at .* a ReLU6"):
+            quantize_static(model, x, grids={"_0": Grid(top / (2**bits - 1), 0, bits)})
+    for top, bits in ((6, 8), (4, 8), (6.9, 2)):  # with 2 bits 6 is nearest to 6.9: the end clamps
+        static = quantize_static(model, x, grids={"_0": Grid(top / (2**bits - 1), 0, bits)})
+        hidden = static.simulate(x, every=True)["_0"][model[0](x) > 7]
+        assert hidden.numel() and hidden.eq(static.grids["_0"].fake_quantize(torch.tensor(6.0))).all()
 
 
 def test_codes_given_are_checked():
@@ -276,7 +324,16 @@ def test_calibration_helpers():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"scale": 0.0}, {"scale": float("inf")}, {"zero_point": 16}, {"bits": 9}, {"bits": 1}]
+    "bad",
+    [
+        {"scale": 0.0},
+        {"scale": float("inf")},
+        {"zero_point": 16},
+        {"zero_point": 0.5},
+        {"bits": 9},
+        {"bits": 1},
+        {"bits": 4.0},
+    ],
 )
 def test_a_grid_out_of_range_is_refused(bad):
     with pytest.raises(ValueError):

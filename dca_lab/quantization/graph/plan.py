@@ -5,7 +5,8 @@ was not there: a layer followed only by ReLU, max-pool, flatten or a concatenati
 through all of them. So
 
 - a ReLU (or ReLU6) that alone reads a convolution, linear layer or addition, directly or behind a max-pool, is
-  no step: the grid of that layer starts at zero and clamps;
+  no step: the grid of that layer starts at zero and clamps. A ReLU6 needs a grid of its own for that, one that
+  ends at 6 (`Planned.ceiling`): it stays a step where the layer gives its sums, or shares a wider grid;
 - the grid of a layer is chosen from the tensor at the *end* of such a chain (`Planned.observed`), which holds
   exactly the values that somebody will read; branches that only a concatenation reads share its grid, since
   rounding once on the common grid is never worse than rounding on an own grid first;
@@ -46,6 +47,8 @@ class Planned:
         The float layer, where there are weights.
     relu : bool
         A ReLU or ReLU6 is taken in.
+    ceiling : float
+        Where the grid must end at the latest, since nothing else clamps there: 6 if a ReLU6 is taken in.
     observed : fx.Node
         The node of the graph whose values decide the grid of the output.
     matters : tuple of float
@@ -61,6 +64,7 @@ class Planned:
     module: nn.Module | None
     observed: fx.Node
     relu: bool = False
+    ceiling: float = math.inf
     matters: tuple[float, float] = (-math.inf, math.inf)
     is_output: bool = False
 
@@ -102,7 +106,8 @@ def plan(graph: fx.GraphModule) -> tuple[Planned, list[Planned]]:
         op, attributes = known[node]
         taker = _taker(node, known) if _is_relu(known[node]) else None
         if taker is not None:  # from here on, who reads the ReLU reads what it read
-            planned[taker] = replace(planned[taker], relu=True)
+            ceiling = 6.0 if op == "lookup" else math.inf
+            planned[taker] = replace(planned[taker], relu=True, ceiling=ceiling)
             planned[node] = planned[node.args[0]]
             continue
         inputs = tuple(planned[n].name for n in _operands(node))
@@ -141,7 +146,20 @@ def _taker(relu: fx.Node, known: dict[fx.Node, tuple]) -> fx.Node | None:
     node = relu.args[0]
     while node in known and known[node][0] in _POOLS and len(node.users) == 1:
         node = node.args[0]
-    return node if node in known and known[node][0] in _TAKES_RELU and len(node.users) == 1 else None
+    takes = node in known and known[node][0] in _TAKES_RELU and len(node.users) == 1
+    return node if takes and (known[relu][0] == "relu" or _own_grid(relu, known)) else None
+
+
+def _own_grid(node: fx.Node, known: dict[fx.Node, tuple]) -> bool:
+    """Whether a tensor is on a grid that is chosen for it alone: it is no result, and no concatenation widens it."""
+    if any(reader not in known for reader in node.users):
+        return False
+    while len(node.users) == 1:
+        reader = next(iter(node.users))
+        if reader not in known or known[reader][0] not in _POOLS:
+            return reader not in known or known[reader][0] != "cat"
+        node = reader
+    return True
 
 
 def _end_of_chain(node: fx.Node, known: dict[fx.Node, tuple]) -> tuple[fx.Node, tuple[float, float]]:

@@ -12,6 +12,7 @@ data cannot be captured. It is *not* a quantized network yet: it computes what t
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,6 +21,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from .errors import QuantizationError
 from .fold import fold_all
 from .ops import kind, refuse_modules
+from .settings import layer_name
 from .tidy import drop_identities, name_flattenings, out_of_place, unshare
 
 
@@ -93,10 +95,34 @@ def _trace(model: nn.Module) -> fx.GraphModule:
 def _note_shapes(graph: fx.GraphModule, example_input: Tensor) -> None:
     """Run two copies of one example and note each node's shape: a batch of two tells B from a size of 1."""
     example = example_input[:1].detach()
-    try:
-        with torch.no_grad():
-            ShapeProp(graph).propagate(torch.cat([example, example]))
-    except Exception as error:
-        raise QuantizationError(
-            f"the network does not accept an input of shape {tuple(example.shape)}, {example.dtype}: {error}"
-        ) from error
+    walk = _Walk(graph)
+    with torch.no_grad():
+        try:
+            walk.run(torch.cat([example, example]))
+        except Exception as error:  # a layer's own, which speaks of matrices
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise QuantizationError(
+                f"the network does not accept an input of shape {tuple(example.shape)}, {example.dtype}: "
+                f"{_wanted(walk.at, walk)}: {first}"
+            ) from None
+        ShapeProp(graph).propagate(torch.cat([example, example]))
+
+
+class _Walk(fx.Interpreter):
+    """Runs a graph and remembers where it is; `ShapeProp` would print a traceback of its own."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.at = n
+        return super().run_node(n)
+
+
+def _wanted(node: fx.Node, walk: _Walk) -> str:
+    """What the layer at which a walk ended wants, and what it was given."""
+    if node.op != "call_module":
+        return layer_name(node)
+    layer = walk.module.get_submodule(node.target)
+    sizes = walk.env[node.all_input_nodes[0]].shape[1:]
+    size = {nn.Linear: "(..., {0.in_features})", nn.Conv2d: "(B, {0.in_channels}, H, W)"}.get(type(layer), "")
+    wants = f" wants {size.format(layer)} and" if size else ""
+    given = ", ".join(["B", *map(str, sizes)])
+    return f"layer {node.target!r} ({type(layer).__name__}){wants} is given ({given})"
