@@ -40,7 +40,9 @@
     rungAnswer: (step, entry, top) => `${tryIt.words.rung(step, entry)}, answers ${answer(top)}`,
     rungFacts: (entry) =>
       `${percent(entry.accuracy, 1)} of the test images are right; the file has ${number(entry.bytes)} bytes` +
-      (entry.packed ? `, and would have ${number(entry.packed)} if its codes lay without gaps.` : "."),
+      (entry.packed
+        ? ` (${number(entry.packed)} if packed: ${entry.bits}-bit codes are emulated, each in a byte of its own).`
+        : "."),
     margin: (margin, span, same) =>
       `The margin of the original's answer is ${number(margin, 1)}, the span of the error ${number(span, 1)}: ` +
       (margin > span ? "the answer must hold." : `the answer may change, and here it ${same ? "holds" : "does"}.`),

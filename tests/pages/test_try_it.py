@@ -3,6 +3,7 @@
 import base64
 import functools
 import http.server
+import itertools
 import json
 import threading
 
@@ -95,12 +96,17 @@ def expected(file: str, pixels: np.ndarray) -> np.ndarray:
     return powers / powers.sum()
 
 
-def draw(tab, strokes=SEVEN) -> None:
-    """Draw with the mouse, and wait for the answer."""
+def on_paper(tab, strokes=SEVEN) -> list[tuple[float, float]]:
+    """Points of the sheet as points of the window, the sheet being in view."""
     paper = tab.locator("#try-paper")
     paper.scroll_into_view_if_needed()
     box = paper.bounding_box()
-    points = [(box["x"] + x * box["width"] / 280, box["y"] + y * box["width"] / 280) for x, y in strokes]
+    return [(box["x"] + x * box["width"] / 280, box["y"] + y * box["width"] / 280) for x, y in strokes]
+
+
+def draw(tab, strokes=SEVEN) -> None:
+    """Draw with the mouse, and wait for the answer."""
+    points = on_paper(tab, strokes)
     tab.mouse.move(*points[0])
     tab.mouse.down()
     for point in points[1:]:
@@ -141,12 +147,35 @@ def test_a_drawn_digit_is_read_by_all_three(visit):
 
 
 def test_a_finger_draws_too(visit):
+    """A stroke of a real touch, as the browser's own input gets it: it leaves ink, and does not scroll the page."""
+    tab = visit(viewport={"width": 375, "height": 800}, has_touch=True, is_mobile=True)
+    points = on_paper(tab)
+    scrolled = tab.evaluate("scrollY")
+    screen = tab.context.new_cdp_session(tab)
+
+    def touch(kind: str, *where: tuple[float, float]) -> None:
+        screen.send(
+            "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in where]}
+        )
+
+    touch("touchStart", points[0])
+    for begin, end in itertools.pairwise(points):
+        for step in range(1, 9):
+            touch("touchMove", tuple(a + (b - a) * step / 8 for a, b in zip(begin, end, strict=True)))
+    touch("touchEnd")
+    tab.wait_for_function("document.querySelector('#try-answer').textContent.startsWith('Your drawing')")
+    assert tab.evaluate("scrollY") == scrolled
+    check_answers(tab)
+    assert [shares(tab, name).argmax() for name in NETWORKS] == [7, 7, 7]
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 376
+
+
+def test_a_tap_is_a_dot(visit):
     tab = visit(viewport={"width": 375, "height": 800}, has_touch=True, is_mobile=True)
     tab.locator("#try-paper").tap()
     tab.wait_for_function("document.querySelector('#try-answer').textContent.startsWith('Your drawing')")
     assert seen(tab).max() > 200
     check_answers(tab)
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 376
 
 
 def test_a_test_image_is_picked_with_the_keyboard(visit):
@@ -188,8 +217,13 @@ def test_the_slider_walks_down_the_ladder(visit):
     tab.keyboard.press("End")
     assert tab.locator("#try-step-label").text_content() == f"Step {len(ladder)}: {ladder[-1]['label']}"
     assert f"{100 * ladder[-1]['accuracy']:.1f} %" in tab.locator("#try-step-facts").text_content()
+    facts = tab.locator("#try-step-facts").text_content()
+    assert "emulated" in facts  # and what the file is beside what packed codes would take
+    assert f"{ladder[-1]['bytes']:,}" in facts and f"{ladder[-1]['bytes_packed']:,}" in facts
     assert ladder[-1]["label"] in slider.get_attribute("aria-valuetext")
     np.testing.assert_allclose(shares(tab, "step"), expected(ladder[-1]["file"], pixels), atol=0.03)
+    tab.keyboard.press("Home")
+    assert "emulated" not in tab.locator("#try-step-facts").text_content()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
