@@ -35,8 +35,9 @@ test: $(READY)  ## everything that must hold: style, code, notebooks, book, page
 	$(BIN)/python tests/pages/browser.py --install
 	$(BIN)/pytest -q -n auto --doctest-modules dca_lab
 	$(BIN)/pytest -q -n auto tests --ignore tests/pages
-# nbval: one notebook stays on one worker (loadfile), or its cells would be split over several kernels
-	DCA_LEDGER=$(CURDIR)/_build/nbval.jsonl $(BIN)/pytest -q -n auto --dist loadfile --nbval-lax --nbval-cell-timeout 300 chapters
+# nbval: one notebook stays on one worker (loadfile), or its cells would be split over several kernels. keep_results
+# puts what passed into the book's cache: the longest part of this run is done once
+	DCA_QUIET=1 PYTHONPATH=book $(BIN)/pytest -q -n auto --dist loadfile -p keep_results --nbval-lax --nbval-cell-timeout 300 chapters
 	$(BIN)/python book/build.py
 	$(BIN)/pytest -q tests/pages
 

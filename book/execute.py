@@ -5,7 +5,8 @@ a change in ``dca_lab``. Therefore a *key* is stored with each cached notebook: 
 notebook's imports reach, of the data's checksums and of the installed versions. A cached notebook whose key differs
 is executed again; one whose imports do not reach the changed file is not.
 
-What this is not: the test of the notebooks. nbval executes them on its own, without this cache.
+What this is not: the test of the notebooks. nbval executes them each time, whatever the cache holds, and what passes is
+put into this cache (`keep_results`).
 """
 
 from __future__ import annotations
@@ -136,6 +137,13 @@ def stale(root: Path, cache) -> list[tuple[Path, nbformat.NotebookNode, str]]:
     return waiting
 
 
+def keep(cache, path: Path, notebook: nbformat.NotebookNode, key: str, seconds: float) -> None:
+    """Store an executed notebook with the key of what it depends on."""
+    about = {"execution_seconds": seconds, "key": key}
+    bundle = CacheBundleIn(notebook, str(path), data=about)
+    cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+
+
 def execute(root: Path, cache_path: Path, *, workers: int | None = None) -> list[Path]:
     """Bring the cache up to date.
 
@@ -183,11 +191,7 @@ def execute(root: Path, cache_path: Path, *, workers: int | None = None) -> list
                 failures[name] = result.exc_string
                 continue
             tqdm.write(f"executed {name} in {result.time:.0f} s", file=sys.stderr)
-            cache.cache_notebook_bundle(
-                CacheBundleIn(notebook, str(path), data={"execution_seconds": result.time, "key": key}),
-                check_validity=False,
-                overwrite=True,
-            )
+            keep(cache, path, notebook, key, result.time)
     for name, trace in failures.items():
         print(f"\n{name} failed:\n{trace}", file=sys.stderr)
     if failures:

@@ -124,3 +124,41 @@ def test_a_killed_build_keeps_what_was_finished(small_book):
     build.wait()
     _notebook(small_book / "chapters" / "two.ipynb", "1 / 1")
     assert _execute(small_book) == ["two"]
+
+
+def _test_notebooks(root):
+    """Exit code of nbval on a small book, with the plugin that keeps what passed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "keep_results"]
+    command += ["--nbval-lax", "--rootdir", str(root), "chapters"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "book")}
+    return subprocess.run(command, cwd=root, env=environment, timeout=200, check=False).returncode
+
+
+def test_what_nbval_executed_is_what_the_book_shows(small_book):
+    _notebook(
+        small_book / "chapters" / "one.ipynb",
+        "print('a')\nprint('b')\n1 + 1",
+        "from IPython.display import display\ndisplay({'text/plain': 'c'}, raw=True, metadata={'d': 1})",
+    )
+    assert _test_notebooks(small_book) == 0
+    cache = execute.get_cache(small_book / "_build" / ".jupyter_cache")
+
+    def shown():
+        found = cache.match_cache_notebook(nbformat.read(small_book / "chapters" / "one.ipynb", 4))
+        return [
+            cell.outputs for cell in cache.get_cache_bundle(found.pk).nb.cells if cell.cell_type == "code"
+        ]
+
+    kept = shown()
+    assert _execute(small_book) == []
+    for record in cache.list_cache_records():
+        cache.remove_cache(record.pk)
+    assert _execute(small_book) == ["one", "two"]
+    assert kept == shown()
+
+
+def test_a_notebook_that_failed_under_nbval_is_not_kept(small_book):
+    _notebook(small_book / "chapters" / "one.ipynb", "1", "assert False")
+    assert _test_notebooks(small_book) == 1
+    _notebook(small_book / "chapters" / "one.ipynb", "1", "2")
+    assert _execute(small_book) == ["one"]
