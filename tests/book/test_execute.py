@@ -138,6 +138,7 @@ def test_what_nbval_executed_is_what_the_book_shows(small_book):
     _notebook(
         small_book / "chapters" / "one.ipynb",
         "print('a')\nprint('b')\n1 + 1",
+        "2 + 2;",
         "from IPython.display import display\ndisplay({'text/plain': 'c'}, raw=True, metadata={'d': 1})",
     )
     assert _test_notebooks(small_book) == 0
