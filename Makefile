@@ -39,7 +39,7 @@ test: $(READY)  ## everything that must hold: style, code, notebooks, book, page
 # puts what passed into the book's cache: the longest part of this run is done once
 	DCA_QUIET=1 PYTHONPATH=book $(BIN)/pytest -q -n auto --dist loadfile -p keep_results --nbval-lax --nbval-cell-timeout 300 chapters
 	$(BIN)/python book/build.py
-	$(BIN)/pytest -q tests/pages
+	$(BIN)/pytest -q -n auto tests/pages
 
 bench: $(READY)  ## speed and accuracy beside other libraries (an hour; one with .venv/bin/python -m bench NAME)
 	$(PIP) --editable '.[bench]'
