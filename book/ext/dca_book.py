@@ -1,7 +1,7 @@
 """What the book needs from Sphinx beyond its extensions.
 
 Sphinx reads a page again when its source file changed. A chapter's outputs also change when ``dca_lab`` does: this
-extension marks such pages as outdated, by the key that ``book/execute.py`` stores with each cached result.
+extension marks such pages as outdated, by the time at which each cached result was made.
 
 docutils marks the bibliography as an ARIA list whose children are not list items: the role is taken off, since
 a screen reader would announce a list of nothing.
@@ -18,9 +18,9 @@ import nbformat
 from jupyter_cache import get_cache
 
 
-def _result_key(path: Path, cache) -> str | None:
+def _made_at(path: Path, cache) -> str | None:
     try:
-        return cache.match_cache_notebook(nbformat.read(path, as_version=4)).data.get("key")
+        return str(cache.match_cache_notebook(nbformat.read(path, as_version=4)).created)
     except KeyError:
         return None
 
@@ -28,14 +28,14 @@ def _result_key(path: Path, cache) -> str | None:
 def mark_outdated(app, env, added, changed, removed):
     """Names of the pages whose cached result is not the one that they were last rendered from."""
     cache = get_cache(app.config.nb_execution_cache_path or Path(app.outdir).parent / ".jupyter_cache")
-    before = getattr(env, "dca_result_keys", {})
-    keys = {}
+    before = getattr(env, "dca_results_made", {})
+    made = {}
     for name in env.found_docs:
         path = Path(env.doc2path(name))
         if path.suffix == ".ipynb":
-            keys[name] = _result_key(path, cache)
-    env.dca_result_keys = keys
-    return [name for name, key in keys.items() if before.get(name) != key and name not in added]
+            made[name] = _made_at(path, cache)
+    env.dca_results_made = made
+    return [name for name, when in made.items() if before.get(name) != when and name not in added]
 
 
 def drop_thebe(app, pagename, templatename, context, doctree):
