@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from observed import normal, observe
 from scipy.integrate import quad
 
 from dca_lab.quantization._histogram import Histogram
@@ -24,16 +25,6 @@ from dca_lab.quantization.observers_search import squared_error
 LARGEST = torch.finfo(torch.float32).max
 FLOATS = st.floats(-LARGEST, LARGEST, width=32) | st.floats(-10, 10, width=32) | st.just(0.0)
 BATCHES = st.lists(st.lists(FLOATS, min_size=1, max_size=8), min_size=1, max_size=4)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def observe(observer, *batches):
-    for batch in batches:
-        observer.update(batch)
-    return observer.range()
 
 
 def mse(x, low, high, bits, symmetric=False):

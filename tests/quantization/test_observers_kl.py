@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from observed import normal, observe
 from scipy.ndimage import median_filter
 from scipy.stats import entropy
 from torch import nn
@@ -15,16 +16,6 @@ from dca_lab.quantization.affine import affine_params, fake_quantize
 from dca_lab.quantization.error import sqnr
 from dca_lab.quantization.observers import KLObserver, MinMaxObserver
 from dca_lab.quantization.observers_kl import kl_divergences, without_point_masses
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def observe(observer, *batches):
-    for batch in batches:
-        observer.update(batch)
-    return observer.range()
 
 
 def decibels(observer, x):
