@@ -175,8 +175,10 @@ def test_a_zygote_that_died_is_started_again(sandbox):
         ):  # inside bubblewrap the zygote is another process than the one started
             os.kill(sandbox._keeper.pid, 9)
         sandbox._keeper._process.wait()
-        assert student.call("f").kind in ("value", "crashed")
-        assert student.call("f").value == 1
+        # the kernel may end the zygote's world a moment later: a call in between succeeds, and the next one is cut off
+        replies = [student.call("f") for _ in range(3)]
+        assert [reply.kind for reply in replies].count("crashed") <= 1
+        assert replies[-1].value == 1
     with sandbox.open(cells) as student:
         assert student.call("f").value == 1
 
