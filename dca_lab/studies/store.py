@@ -120,7 +120,6 @@ def save(
         lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(sums.items()))
         with replacing(place / TABLE) as beside:
             beside.write_text(lines, encoding="utf-8")
-    (place / f".{TABLE}.lock").unlink(missing_ok=True)
     return place / f"{name}.json"
 
 
