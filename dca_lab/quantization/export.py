@@ -90,14 +90,14 @@ def export_int8(
         if options or calibration is not None:
             given = [*options, *(["calibration"] if calibration is not None else [])]
             raise ValueError(f"a StaticModel is quantized already: leave out {', '.join(given)}")
-        _check_range(model, required=reduce_range is True, warn=narrow)
+        check_range(model, required=reduce_range is True, warn=narrow)
         static = model
     else:
         static = quantize_static(model, calibration, reduce_range=narrow, **options)
     return Session(write_qdq(static, path), threads=threads)
 
 
-def _check_range(static: StaticModel, *, required: bool, warn: bool) -> None:
+def check_range(static: StaticModel, *, required: bool, warn: bool) -> None:
     """Refuse or report layers whose sums may saturate where pairs are added in 16 bits."""
     weights = {step.name: step.weight for step in static.steps if step.weight is not None}
     wide = [name for name, weight in weights.items() if int(weight.to(int).abs().max()) > 63]
