@@ -4,8 +4,9 @@ A chapter shows one technique and trains what it needs in front of the reader. A
 seeds and for longer than a reader waits; its results are stored (`store`), and the chapter that shows them runs a part
 again and fails if that part disagrees.
 
-    dca study results        the document's table: original, pruned, quantized, mixed precision
-    dca study case-study     the document's case study: eleven million parameters, every technique in turn
+    dca study results           the document's table: original, pruned, quantized, mixed precision
+    dca study case-study        the document's case study: eleven million parameters, every technique in turn
+    dca study language-model    the transformer that the language-model chapter quantizes
 
 This room is the only one that may import every other. Importing it imports nothing heavy: each study imports its
 framework when it runs.

@@ -53,6 +53,17 @@ def case_study(seeds: int, quick: bool, workers: int, fresh: bool) -> None:
     _run(lambda: work.run(seeds=seeds, quick=quick, workers=workers, fresh=fresh))
 
 
+@study.command("language-model")
+@click.option(
+    "--quick", is_flag=True, help="A tiny run that shows that everything works; stores nothing in data."
+)
+def language_model(quick: bool) -> None:
+    """The transformer of the language-model chapter, trained on two novels. A few minutes on one core."""
+    from . import language_model as work
+
+    _run(lambda: work.run(quick=quick))
+
+
 def _run(work) -> None:
     """Run a study; say where its results are, or in one line what is missing."""
     try:
