@@ -20,9 +20,13 @@ from dca_lab.deploy import export_onnx
 from dca_lab.measure import Machine
 from dca_lab.quantization._processor import wants_reduced_range
 from dca_lab.quantization.export import export_int8
+from dca_lab.quantization.onednn import OneDnnModel
 from dca_lab.quantization.refine import quantize_best
+from dca_lab.quantization.static import quantize_static
+from dca_lab.quantization.static_file import save_static
 
 REFINED = f"{OURS}, refined"
+ONEDNN = f"{OURS}, oneDNN"
 ORT_FLOAT = "ORT fp32"
 
 
@@ -35,6 +39,12 @@ def _refined(model: nn.Module, calibration: Tensor, folder: Path) -> Executable:
     static = quantize_best(model, calibration, reduce_range=wants_reduced_range())
     session = export_int8(static, None, folder / "int8.onnx")
     return Executable(session, session.bytes)
+
+
+def on_onednn(model: nn.Module, calibration: Tensor, folder: Path) -> Executable:
+    """The integers of the plain one on oneDNN's kernels."""
+    static = quantize_static(model, calibration, reduce_range=wants_reduced_range())
+    return Executable(OneDnnModel(static), save_static(static, folder / "int8.safetensors"))
 
 
 def float_session(model: nn.Module, calibration: Tensor, folder: Path) -> Executable:

@@ -5,8 +5,8 @@ Read the files in this order:
 - *grids*: ``affine`` (the map and its bound), ``granularity`` (one grid for how many numbers), ``error`` (what it
   costs in theory), ``observers`` (which range); at the far ends ``lowbit``, ``fixed_point``, ``q_format``, ``float8``;
 - *a network in integers*: ``graph`` (trace, fold, plan), ``static`` (choose the grids), ``steps`` and ``model`` (what
-  comes out), ``simulate``, ``integer`` and ``saturation`` (two ways to run it), ``export`` and ``qdq`` (the fast way),
-  ``dynamic`` (ranges measured while running), ``static_file``;
+  comes out), ``simulate``, ``integer`` and ``saturation`` (two ways to run it), ``export`` and ``qdq`` (the fast way), ``onednn``
+  (the fast way with matrix instructions), ``dynamic`` (ranges measured while running), ``static_file``;
 - *losing less without training*: ``equalize``, ``bias_correction``, ``refit``, ``adaround``; ``refine`` composes them;
 - *training with the rounding inside*: ``ste``, ``lsq``, ``qat``; bits where they matter: ``mixed_bits``;
 - *weights only, for language models*: ``packing``, ``nearest``, ``gptq``, ``awq``, ``smoothquant``, ``weight_only``,
@@ -54,6 +54,7 @@ from dca_lab.quantization.observers import (
     MSEObserver,
     PercentileObserver,
 )
+from dca_lab.quantization.onednn import OneDnnModel
 from dca_lab.quantization.packed_linear import PackedLinear
 from dca_lab.quantization.packing import pack, packed_size, unpack
 from dca_lab.quantization.q_format import QFormat, add_fixed, from_fixed, multiply_fixed, to_fixed
@@ -86,6 +87,7 @@ __all__ = [
     "MinMaxObserver",
     "MovingAverageObserver",
     "OBSERVERS",
+    "OneDnnModel",
     "PackedLinear",
     "PercentileObserver",
     "QFormat",
