@@ -1,4 +1,4 @@
-"""What the cells of a notebook explain of its grade: a function that is missing, written twice, or another lab's.
+"""What the cells of a notebook explain of its grade: a function that is missing, written twice, another lab's; weights.
 
 What this is *not*: a judge. Nothing here changes a point; the sentences stand on the feedback page.
 """
@@ -13,6 +13,13 @@ from typing import Any
 from dca_lab.grading.exercise import Lab
 from dca_lab.grading.notebook import Cells
 from dca_lab.grading.sandbox import CellError
+
+MOST_NUMBERS, MOST_PACKED = (
+    400,
+    2000,
+)  # typed numbers, and characters of packed text, that no honest cell needs
+_NUMBER = re.compile(r"(?<![\w.])\d[\w.]*")
+_PACKED = re.compile(r"[\w+/=\\-]{40,}")
 
 
 def doubled(record: dict[str, Any], cells: Cells) -> Iterator[str]:
@@ -47,3 +54,25 @@ def doubts(lab: Lab, cells: Cells, names: list[str]) -> list[str]:
     if not {exercise.name for exercise in lab.exercises} & set(names):
         return [f"the notebook defines no function of the lab {lab.name}: is it the notebook of another lab?"]
     return []
+
+
+def carried(cells: Cells) -> Iterator[str]:
+    """Notes for cells full of numbers, or of text that may be packed numbers: weights, trained at home on the test images?
+
+    Examples
+    --------
+    >>> list(carried(Cells(["x = 1", "w = [" + "0.25, " * 1000 + "]"])))
+    ['code cell 2 holds 1,000 typed numbers: a person should look where they come from']
+    >>> list(carried(Cells(["w = b'" + "QUJD" * 1000 + "'"])))
+    ['code cell 1 holds 4,000 characters of packed text: a person should look where they come from']
+    """
+    for number, source in enumerate(cells.sources, 1):
+        typed = sum(1 for _ in _NUMBER.finditer(source))
+        packed = sum(len(found.group()) for found in _PACKED.finditer(source))
+        if typed > MOST_NUMBERS or packed > MOST_PACKED:
+            what = (
+                f"{typed:,} typed numbers"
+                if typed > MOST_NUMBERS
+                else f"{packed:,} characters of packed text"
+            )
+            yield f"code cell {number} holds {what}: a person should look where they come from"

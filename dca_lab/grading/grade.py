@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dca_lab.grading.exercise import MOST_TIMEOUTS, Case, Exercise, Lab, Score, hidden_cases, public_cases
-from dca_lab.grading.explained import doubled, doubts, missing
+from dca_lab.grading.explained import carried, doubled, doubts, missing
 from dca_lab.grading.judge import judge_exercise
 from dca_lab.grading.messages import NOBODY_TYPES
 from dca_lab.grading.notebook import Cells
@@ -93,7 +93,7 @@ def grade_submission(
         if GRADER_ERROR in (outcome, public[exercise.name][1]):
             record["outcome"] = GRADER_ERROR
     record["score"] = math.fsum(entry["points"] for entry in record["exercises"].values())
-    record["notes"] = [*cells.notes, *doubts(lab, cells, names), *doubled(record, cells)]
+    record["notes"] = [*cells.notes, *doubts(lab, cells, names), *doubled(record, cells), *carried(cells)]
     record["errors"] = [
         {
             "cell": error.cell - 1,

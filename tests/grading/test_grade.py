@@ -9,8 +9,9 @@ from grading_stand_in import DOUBLE, FEW, RELU, SOLVED, TINY, StandIn
 
 from dca_lab.grading import load_lab
 from dca_lab.grading.exercise import MOST_TIMEOUTS, hidden_cases, public_cases
+from dca_lab.grading.explained import carried
 from dca_lab.grading.grade import grade_submission
-from dca_lab.grading.notebook import Cells
+from dca_lab.grading.notebook import Cells, read_cells
 from dca_lab.grading.sandbox import Sandbox, SandboxError, available_levels
 
 
@@ -163,6 +164,21 @@ def test_a_stub_below_the_solution_is_named(lab):
     record = grade(lab, [DOUBLE, RELU, stub, FEW])
     assert record["notes"] == ["`double` is defined in code cells 2 and 4; the last one counts"]
     assert grade(lab, [stub, DOUBLE, RELU, FEW])["notes"] == []  # all points: nothing to explain
+
+
+def test_a_cell_that_carries_weights_is_named_and_no_honest_one(lab):
+    weights = f"WEIGHTS = {[i / 7 for i in range(1000)]}\n"
+    record = grade(lab, [weights + DOUBLE, RELU, FEW])
+    assert record["score"] == 6  # a note judges nothing
+    assert record["notes"] == [
+        "code cell 2 holds 1,001 typed numbers: a person should look where they come from"
+    ]
+    packed = f"import base64\nWEIGHTS = base64.b85decode({'QUJDRA' * 600!r})\n"
+    assert "3,600 characters of packed text" in grade(lab, [packed + DOUBLE, RELU, FEW])["notes"][0]
+    split = "WEIGHTS = (\n" + "".join(f"    '{'QUJDRA' * 12}'\n" for _ in range(50)) + ")\n"
+    assert "packed text" in grade(lab, [split + DOUBLE, RELU, FEW])["notes"][0]
+    for solved in sorted((TINY.parents[2] / "chapters" / "labs").glob("*/lab.ipynb")):
+        assert list(carried(read_cells(solved.read_bytes()))) == [], solved
 
 
 def test_nobody_types_while_this_is_graded(lab, sandbox):
