@@ -1,9 +1,11 @@
 """What an honest student sees of the sandbox: cells run, errors are told, values come back; at every level."""
 
 import os
+import time
 from contextlib import suppress
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -166,6 +168,14 @@ def test_not_values_are_refused_and_the_process_lives(sandbox):
         assert student.call("ok").value == 1
 
 
+def runs(pid):
+    """Whether there is such a process, and it is more than an entry that nobody has asked for."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_a_zygote_that_died_is_started_again(sandbox):
     cells = ["def f(): return 1"]
     with sandbox.open(cells) as student:
@@ -175,10 +185,12 @@ def test_a_zygote_that_died_is_started_again(sandbox):
         ):  # inside bubblewrap the zygote is another process than the one started
             os.kill(sandbox._keeper.pid, 9)
         sandbox._keeper._process.wait()
-        # the kernel may end the zygote's world a moment later: a call in between succeeds, and the next one is cut off
-        replies = [student.call("f") for _ in range(3)]
-        assert [reply.kind for reply in replies].count("crashed") <= 1
-        assert replies[-1].value == 1
+        # behind walls the student's process dies with the zygote, but the kernel takes its time, and until then it answers
+        deadline = time.monotonic() + 60
+        while sandbox.level != "trusted" and runs(student._pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert student.call("f").kind in ("value", "crashed")
+        assert student.call("f").value == 1
     with sandbox.open(cells) as student:
         assert student.call("f").value == 1
 
