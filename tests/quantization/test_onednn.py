@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dca_lab.quantization import _processor, onednn
+from dca_lab.quantization._onednn_kernels import convolution_and_sum, kernel_of
 from dca_lab.quantization.graph import QuantizationError
 from dca_lab.quantization.integer import integer_step
 from dca_lab.quantization.onednn import OneDnnModel, available
@@ -41,7 +42,7 @@ def test_every_step_is_that_of_the_integer_reference(name, bits):
         inputs = [reference[source].clone() for source in step.inputs]
         if inputs[0].dim() == 4:
             inputs = [levels.contiguous(memory_format=torch.channels_last) for levels in inputs]
-        found = onednn._kernel(step, static.sources(step))(*inputs)
+        found = kernel_of(step, static.sources(step))(*inputs)
         wanted = integer_step(step, inputs, static.sources(step))
         if step.grid is None:
             torch.testing.assert_close(found, static.real(step.name, wanted), rtol=1e-5, atol=1e-6)
@@ -122,7 +123,7 @@ def test_a_sum_is_rounded_once(seed, channels, relu, twice, bits):
     real = real + (levels[other].double() - static.grids[other].zero_point) * static.grids[other].scale
     real = real.clamp(min=0) if relu else real
     exact = real / add.grid.scale + add.grid.zero_point
-    kernel = onednn._with_sum(inner, source, add, static.grids[other], keep=True)
+    kernel = convolution_and_sum(inner, source, add, static.grids[other], keep=True)
     channels_last = {"memory_format": torch.channels_last}
     y = levels[other].contiguous(**channels_last)
     found = kernel(levels["input"].contiguous(**channels_last), y)

@@ -1,0 +1,125 @@
+"""One step of a quantized network as a call of oneDNN: weights packed once, then levels in, levels out.
+
+    round((sum_k (x_k - zero_point) w_k + bias) * scale_x * scale_w / scale) + zero_point, clamped to a byte
+
+The kernels are those that PyTorch's compiler calls (``torch.ops.onednn``); their argument lists belong to the version
+that `constraints.txt` names, and a test compares each with `integer`. What this is *not*: a choice of what is computed
+together; see `onednn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .integer import integer_step
+from .steps import Grid, Step
+
+Kernel = Callable[..., Tensor]
+
+
+def kernel_of(step: Step, sources: list[Grid]) -> Kernel:
+    """What computes the levels of a step (logits, if it has no grid) from those of its inputs."""
+    if step.op == "conv2d":
+        return _convolution(step, sources[0])
+    if step.op == "linear":
+        return _linear(step, sources[0])
+    if step.op == "add":
+        return _addition(step, sources)
+    if step.op == "max_pool2d":
+        a = step.attributes  # in float32, which holds every level: bytes have no kernel
+        return lambda x: F.max_pool2d(
+            x.float(), a["kernel_size"], a["stride"], a["padding"], a["dilation"]
+        ).byte()
+    return lambda *inputs: integer_step(step, list(inputs), sources)
+
+
+def _convolution(step: Step, source: Grid) -> Kernel:
+    padded, before, after = _operands(step, source)
+
+    def run(x: Tensor) -> Tensor:
+        result = torch.ops.onednn.qconv_pointwise(padded(x), *before, *after, *_ending(step))
+        return _ceiling(result, step.grid)
+
+    return run
+
+
+def convolution_and_sum(step: Step, source: Grid, add: Step, other: Grid, *, keep: bool) -> Kernel:
+    """A convolution and the addition that reads it, in one kernel, which writes over the tensor that it adds."""
+    padded, before, (bias, *shape) = _operands(step, source)
+    output = (add.grid.scale, add.grid.zero_point, torch.uint8, other.scale, other.zero_point)
+    relu = "relu" if add.relu else None
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        y = y.clone() if keep else y
+        result = torch.ops.onednn.qconv2d_pointwise.binary(
+            padded(x), *before, y, bias, *shape, *output, "sum", 1.0, relu, [], None
+        )
+        return _ceiling(result, add.grid)
+
+    return run
+
+
+def _operands(step: Step, source: Grid) -> tuple[Callable[[Tensor], Tensor], tuple, tuple]:
+    """What pads the input; the arguments that follow it, up to the weights; and bias, stride, padding and so on."""
+    settings, (top, bottom, left, right) = step.attributes, step.attributes["padding"]
+    even = top == bottom and left == right
+    padding = [top, left] if even else [0, 0]
+    shape = (list(settings["stride"]), padding, list(settings["dilation"]), settings["groups"])
+    grid = (source.scale, source.zero_point)
+    packed = torch.ops.onednn.qconv_prepack(step.weight, step.weight_scale, *grid, *shape, None)
+
+    def padded(x: Tensor) -> Tensor:  # with the level of zero
+        return x if even else F.pad(x, (left, right, top, bottom), value=source.zero_point)
+
+    return padded, (*grid, packed, step.weight_scale, _zeros(step)), (_real_bias(step, source), *shape)
+
+
+def _linear(step: Step, source: Grid) -> Kernel:
+    packed = torch.ops.onednn.qlinear_prepack(step.weight, None)
+    before = (source.scale, source.zero_point, packed, step.weight_scale, _zeros(step))
+    bias = _real_bias(step, source)
+
+    def run(x: Tensor) -> Tensor:
+        result = torch.ops.onednn.qlinear_pointwise(x.flatten(0, -2), *before, bias, *_ending(step))
+        return _ceiling(result.unflatten(0, x.shape[:-1]), step.grid)
+
+    return run
+
+
+def _addition(step: Step, sources: list[Grid]) -> Kernel:
+    """Two tensors of levels that no convolution takes in, added in float32."""
+    first, second = (grid.scale / step.grid.scale for grid in sources)
+    offset = step.grid.zero_point - sources[0].zero_point * first - sources[1].zero_point * second
+    lowest = step.grid.zero_point if step.relu else 0
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        total = x.float().mul_(first).add_(y, alpha=second).add_(offset)
+        return total.round_().clamp_(lowest, step.grid.highest).to(torch.uint8)
+
+    return run
+
+
+def _zeros(step: Step) -> Tensor:
+    """Zero points of the weights, which are symmetric."""
+    return torch.zeros(len(step.weight_scale), dtype=torch.int32)
+
+
+def _real_bias(step: Step, source: Grid) -> Tensor | None:
+    return None if step.bias is None else (step.bias.double() * step.weight_scale * source.scale).float()
+
+
+def _ending(step: Step) -> tuple:
+    """What a kernel does with its sums: the output's scale, zero point and type, and ReLU."""
+    to = (
+        (1.0, 0, torch.float32) if step.grid is None else (step.grid.scale, step.grid.zero_point, torch.uint8)
+    )
+    return *to, "relu" if step.relu else "none", [], ""
+
+
+def _ceiling(levels: Tensor, grid: Grid | None) -> Tensor:
+    """Grids of fewer than 8 bits end below the byte at which the kernel clamps."""
+    return levels if grid is None or grid.highest == 255 else levels.clamp_(max=grid.highest)
