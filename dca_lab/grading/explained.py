@@ -6,6 +6,7 @@ What this is *not*: a judge. Nothing here changes a point; the sentences stand o
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -47,12 +48,18 @@ def missing(name: str, names: list[str], errors: list[CellError], cells: Cells) 
     return f"{text}: was its cell deleted or renamed?"
 
 
-def doubts(lab: Lab, cells: Cells, names: list[str]) -> list[str]:
-    """Notes for a notebook that seems to belong to another lab."""
+def doubts(lab: Lab, cells: Cells, names: list[str], constants: dict[str, Any]) -> list[str]:
+    """Notes for a notebook that seems to belong to another lab, or to have another variant's constants."""
     if cells.lab is not None and cells.lab != lab.name:
         return [f"the notebook says that it belongs to the lab {cells.lab}; it was graded as {lab.name}"]
     if not {exercise.name for exercise in lab.exercises} & set(names):
         return [f"the notebook defines no function of the lab {lab.name}: is it the notebook of another lab?"]
+    released = json.loads(json.dumps(constants, default=repr))  # as they were written into the notebook
+    if cells.constants is not None and cells.constants != released:
+        return [
+            "the notebook was released with other constants than those it was graded with: is it another student's, "
+            "or was --variants forgotten?"
+        ]
     return []
 
 

@@ -93,7 +93,12 @@ def grade_submission(
         if GRADER_ERROR in (outcome, public[exercise.name][1]):
             record["outcome"] = GRADER_ERROR
     record["score"] = math.fsum(entry["points"] for entry in record["exercises"].values())
-    record["notes"] = [*cells.notes, *doubts(lab, cells, names), *doubled(record, cells), *carried(cells)]
+    record["notes"] = [
+        *cells.notes,
+        *doubts(lab, cells, names, constants),
+        *doubled(record, cells),
+        *carried(cells),
+    ]
     record["errors"] = [
         {
             "cell": error.cell - 1,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 LARGEST_FILE = 200 << 20
 LARGEST_REST = (
@@ -44,11 +45,12 @@ class Unreadable(ValueError):  # noqa: N818 - raised for a file, not for a mista
 
 @dataclass(frozen=True)
 class Cells:
-    """The code cells of a notebook in order, notes for the feedback page, and the lab that it says it belongs to."""
+    """The code cells of a notebook in order, notes for the feedback page, and the lab and variant that it says it is of."""
 
     sources: list[str]
     notes: list[str] = field(default_factory=list)
     lab: str | None = None
+    constants: dict | None = None
 
 
 def read_cells(data: bytes) -> Cells:
@@ -78,8 +80,9 @@ def read_cells(data: bytes) -> Cells:
     sources = [_clean(source, notes) for source in sources if source is not None]
     if not sources:
         _note(notes, "the notebook has no code cells")
-    metadata = tree.get("metadata")
-    return Cells(sources, notes, _lab(metadata if isinstance(metadata, dict) else {}, sources))
+    ours = _dict(_dict(tree.get("metadata")).get("dca_lab"))
+    constants = _dict(ours.get("variant")).get("constants")
+    return Cells(sources, notes, _lab(ours, sources), constants if isinstance(constants, dict) else None)
 
 
 def _as_bytes(data: bytes, notes: list[str]) -> bytes:
@@ -206,10 +209,13 @@ def _clean(source: str, notes: list[str]) -> str:
     return source
 
 
-def _lab(metadata: dict, sources: list[str]) -> str | None:
+def _dict(value: Any) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _lab(ours: dict, sources: list[str]) -> str | None:
     """What the release wrote into the metadata; else the name in the setup cell's ``lab_checks("name")``."""
-    ours = metadata.get("dca_lab")
-    name = ours.get("lab") if isinstance(ours, dict) else None
+    name = ours.get("lab")
     if isinstance(name, str) and re.fullmatch(r"[\w-]{1,80}", name):
         return name
     found = (_LAB.search(source) for source in sources)

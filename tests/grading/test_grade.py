@@ -210,6 +210,22 @@ def test_a_notebook_of_another_lab_is_said_to_be_one(lab):
     assert "another lab" in record["notes"][0] and set(outcomes(record).values()) == {"missing"}
 
 
+def test_a_notebook_with_another_variants_constants_is_said_to_be_one(lab):
+    for width, said in ((4, []), (8, ["other constants"]), ("[" * 500, ["other constants"])):
+        made = {"dca_lab": {"lab": lab.name, "variant": {"constants": {"width": width}, "student": "ann"}}}
+        tree = {"cells": [{"cell_type": "code", "source": text} for text in SOLVED], "metadata": made}
+        cells = read_cells(json.dumps(tree).encode())
+        notes = grade_submission(lab, cells, StandIn(), seed="s", constants={"width": 4})["notes"]
+        assert len(notes) == len(said) and all(text in note for text, note in zip(said, notes, strict=True))
+    for broken in (
+        {"dca_lab": []},
+        {"dca_lab": {"variant": 3}},
+        {"dca_lab": {"variant": {"constants": [4]}}},
+        7,
+    ):
+        assert read_cells(json.dumps(tree | {"metadata": broken}).encode()).constants is None
+
+
 def test_an_error_of_the_grader_costs_one_exercise_and_tells_no_values(lab):
     def broken(rng, constants):
         raise RuntimeError("hidden: 0.1234")
