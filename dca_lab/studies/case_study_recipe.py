@@ -53,8 +53,8 @@ class Recipe:
     width: int = 64
     epochs: int = 5
     finetune: int = 2
-    lr: float = 0.1
-    finetune_lr: float = 0.05
+    lr: float = 0.05
+    finetune_lr: float = 0.02
     batch_size: int = 128
     train: int = 12_000
     test: int = 4_000

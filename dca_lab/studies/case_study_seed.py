@@ -1,13 +1,15 @@
 """One seed of the case study: train, cut to half and to a quarter, fine-tune, int8; and the controls.
 
     original --(train on)--> control                      what the extra training alone brings
+        |----(train on, as many epochs as quarter)--> control-long
         |----(cut 50 %, fine-tune)--> half ----> int8
         |----(cut 50 % at random, fine-tune)              what choosing the channels brings
         '----(cut 25 %, fine-tune)--> quarter -> int8
 
-Each arrow after the original costs about the same computing, so `half - control` is what pruning cost. Everything is kept in
-a folder: trainings as checkpoints, finished networks as ONNX files. Kill it, start it again, and it goes on. It is
-*not* an average: the three seeds stay apart until a table is made of them.
+Each arrow after the original costs about the same computing, so `half - control` is what pruning cost; `control-long`
+costs four times as much, and says what the same number of epochs would have brought. Everything is kept in a folder:
+trainings as checkpoints, finished networks as ONNX files. Kill it, start it again, and it goes on. It is *not* an
+average: the three seeds stay apart until a table is made of them.
 """
 
 from __future__ import annotations
@@ -32,7 +34,12 @@ from .pieces import piece
 
 BUDGETS = {"half": 0.5, "quarter": 0.25}
 # Equal computing, not equal epochs: a network of half the work sees the images twice as often in the same seconds.
-EPOCHS_FACTOR = {"control": 1, "half": 2, "random": 2, "quarter": 4}
+EPOCHS_FACTOR = {"control": 1, "half": 2, "random": 2, "quarter": 4, "control-long": 4}
+REFERENCES = (
+    "original",
+    "control",
+    "control-long",
+)  # what the other networks are compared with, image by image
 
 
 class Seed:
@@ -59,9 +66,9 @@ class Seed:
         network = models.build("resnet-18", seed=self.seed, width=recipe.width, stem_stride=2)
         return self.trained("original", network, epochs=recipe.epochs, lr=recipe.lr)
 
-    def control(self) -> nn.Module:
-        """The original, trained on with the computing that fine-tuning a pruned network takes."""
-        return self.finetuned("control", self.original())
+    def control(self, name: str = "control") -> nn.Module:
+        """The original, trained on: with the computing of a pruned network, or ("control-long") with its epochs."""
+        return self.finetuned(name, self.original())
 
     def pruned(self, name: str) -> nn.Module:
         """The original cut to the budget `name`, and fine-tuned."""
@@ -73,7 +80,7 @@ class Seed:
         return self.finetuned("random", cut(self.original(), 0.5, importance="random", generator=generator))
 
     def finetuned(self, name: str, network: nn.Module) -> nn.Module:
-        """The training that follows a cut: the same computing for all."""
+        """The training that follows a cut: the same computing for all but "control-long"."""
         epochs = EPOCHS_FACTOR[name] * self.recipe.finetune
         return self.trained(name, network, epochs=epochs, lr=self.recipe.finetune_lr)
 
@@ -112,27 +119,28 @@ def study_seed(study: Seed) -> dict[str, Any]:
     -------
     dict
         {"seed", "networks": {name: {accuracy, bytes, parameters, macs, channels, disagree, seconds}}}; `name` is
-        original, control, half, quarter, random, and those of the first four with "-int8". `disagree` counts the
-        test images that the network and the control call differently.
+        original, control, half, quarter, control-long, random, and those of the first four with "-int8".
+        `disagree` counts, for each of `REFERENCES`, the test images that it and the network call differently.
     """
     makers = {
         "original": study.original,
         "control": study.control,
         "half": lambda: study.pruned("half"),
         "quarter": lambda: study.pruned("quarter"),
+        "control-long": lambda: study.control("control-long"),
         "random": study.pruned_at_random,
     }
     found: dict[str, dict] = {}
     for name, make in makers.items():
         found[name] = _kept(study, name, lambda n=name, make=make: _float_entry(study, n, make()))
-        if name != "random":
+        if name not in ("random", "control-long"):
             integers = f"{name}-int8"
             found[integers] = _kept(
                 study, integers, lambda n=integers, make=make: _int8_entry(study, n, make())
             )
     answers = {name: _answers(study, name) for name in found}
     for name, entry in found.items():
-        entry["disagree"] = int((answers[name] != answers["control"]).sum())
+        entry["disagree"] = {other: int((answers[name] != answers[other]).sum()) for other in REFERENCES}
     return {"seed": study.seed, "networks": found}
 
 

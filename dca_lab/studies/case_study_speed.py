@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,27 +26,13 @@ from torch import nn
 
 from dca_lab import measure
 from dca_lab.deploy import Session
+from dca_lab.models import ResNet18
+from dca_lab.quantization import export_int8
 
 from .case_study_cut import EXAMPLE
+from .resident import growth
 
 WAYS = ("eager", "ort", "int8")
-
-# A process of its own per file: memory that a network adds is what this process has more of afterwards.
-_RESIDENT = """
-import json, sys
-import numpy as np, onnxruntime as ort, psutil
-options = ort.SessionOptions()
-options.intra_op_num_threads = 1
-options.log_severity_level = 3
-images = np.random.default_rng(0).random((int(sys.argv[2]), 1, 28, 28), dtype=np.float32)
-before = psutil.Process().memory_info().rss
-session = ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-peak = psutil.Process().memory_info().rss
-for _ in range(3):
-    session.run(None, {session.get_inputs()[0].name: images})
-    peak = max(peak, psutil.Process().memory_info().rss)
-print(json.dumps(peak - before))
-"""
 
 
 def time_networks(
@@ -125,40 +112,61 @@ def waterfall(timing: Mapping[str, Any], *, pruned: str = "half") -> dict[str, f
     }
 
 
-def resident_bytes(file: Path, *, batch: int = 1) -> int:
-    """Memory that a process gains by opening an ONNX file and running it: weights as packed, and activations.
+def memory(network: nn.Module, files: Mapping[str, Path]) -> dict[str, int | None]:
+    """Bytes by which a fresh process grows while it loads a network and answers one image, in every way.
 
     Parameters
     ----------
-    file : Path
-    batch : int
-        Images in one call.
-
-    Returns
-    -------
-    int
-        Bytes, as the system says; it counts pages, so differences below some 100 kB mean nothing.
-
-    Raises
-    ------
-    RuntimeError
-        If the process fails.
-    """
-    command = [sys.executable, "-c", _RESIDENT, str(file), str(batch)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{file} could not be run in a process of its own: {done.stderr.strip()[-300:]}")
-    return int(json.loads(done.stdout))
-
-
-def memory(network: nn.Module, files: Mapping[str, Path]) -> dict[str, int]:
-    """Memory at the peak of one image: counted for PyTorch, read from the system for the files.
+    network : nn.Module
+        For "eager"; written to a temporary file.
+    files : dict of str to Path
+        ONNX files, by their way.
 
     Returns
     -------
     dict of str to int
-        "eager": parameters and what one forward pass allocates at its worst; and by the keys of `files`.
+        "eager" and the keys of `files`: what is loaded, weights as the runtime packs them, activations. The system counts
+        pages, so differences below some 100 kB mean nothing. None where the system does not tell.
+
+    Raises
+    ------
+    RuntimeError
+        If a process fails.
     """
-    weights = 4 * measure.count_parameters(network)
-    counted = {"eager": weights + measure.peak_memory(network, EXAMPLE)}
-    return counted | {way: resident_bytes(file) for way, file in files.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(network, Path(folder) / "eager.pt")
+        everything = {"eager": Path(folder) / "eager.pt", **files}
+        return {way: _grown_by(file) for way, file in everything.items()}
+
+
+def _grown_by(file: Path) -> int | None:
+    command = [sys.executable, "-m", __name__, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{file} could not be run in a process of its own: {done.stderr.strip()[-300:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _load_and_run(file: Path) -> None:
+    model = torch.load(file, weights_only=False).eval() if file.suffix == ".pt" else Session(file)
+    with torch.inference_mode():
+        for _ in range(3):
+            model(EXAMPLE)
+
+
+def _warm_up(file: Path, folder: Path) -> None:
+    """Run a tiny network the same way first: what a back end loads for any network is no network's."""
+    tiny = ResNet18(width=8, stem_stride=2).eval()
+    if file.suffix == ".pt":
+        torch.save(tiny, folder / "tiny.pt")
+        _load_and_run(folder / "tiny.pt")
+    else:
+        export_int8(tiny, EXAMPLE, folder / "tiny.onnx")
+        _load_and_run(folder / "tiny.onnx")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as place:
+        _warm_up(Path(sys.argv[1]), Path(place))
+    print(json.dumps(growth(lambda: _load_and_run(Path(sys.argv[1])))))

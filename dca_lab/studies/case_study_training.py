@@ -96,9 +96,9 @@ def two_processes(study: Seed, *, steps: int = 6) -> dict[str, Any]:
     Returns
     -------
     dict
-        {"steps", "batch_size", "difference": largest difference of a weight relative to the largest weight,
-        "bytes_per_step": sent by a process, "gradient_bytes", and for "one" and "two" processes and for "ddp"
-        [seconds of computing, seconds of communicating]}
+        {"steps", "batch_size", "differences": for "two" and "ddp" the largest difference of a weight from the one
+        process's, relative to the largest weight, "bytes_per_step": sent by a process, "gradient_bytes", and for
+        "one" and "two" processes and for "ddp" [seconds of computing, seconds of communicating]}
     """
     recipe = study.recipe
     options = {"width": recipe.width, "stem_stride": 2}
@@ -110,14 +110,17 @@ def two_processes(study: Seed, *, steps: int = 6) -> dict[str, Any]:
             "resnet-18", study.x, study.y, world_size=2, backend="ddp", **common
         ),
     }
-    weights = {name for name, _ in models.build("resnet-18", **options).named_parameters()}
-    one, two = ({k: v for k, v in runs[n].state.items() if k in weights} for n in ("one", "two"))
     network = models.build("resnet-18", **options)
+    names = [name for name, _ in network.named_parameters()]
+    one = runs["one"].state
+    largest = max(float(one[name].abs().max()) for name in names)
     return {
         "steps": steps,
         "batch_size": recipe.batch_size,
-        "difference": max(float((one[k] - two[k]).abs().max()) for k in weights)
-        / max(float(one[k].abs().max()) for k in weights),
+        "differences": {
+            other: max(float((runs[other].state[name] - one[name]).abs().max()) for name in names) / largest
+            for other in ("two", "ddp")
+        },
         "bytes_per_step": runs["two"].bytes_sent / steps,
         "gradient_bytes": 4 * measure.count_parameters(network),
         "seconds": {name: [run.seconds_computing, run.seconds_communicating] for name, run in runs.items()},
