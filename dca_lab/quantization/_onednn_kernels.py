@@ -34,14 +34,18 @@ def kernel_of(step: Step, sources: list[Grid]) -> Kernel:
         return lambda x: F.max_pool2d(
             x.float(), a["kernel_size"], a["stride"], a["padding"], a["dilation"]
         ).byte()
+    if step.op == "mean":
+        return _mean(step, sources[0])
     return lambda *inputs: integer_step(step, list(inputs), sources)
 
 
 def _convolution(step: Step, source: Grid) -> Kernel:
-    padded, before, after = _operands(step, source)
+    padded, operands, after = _operands(step, source)
+    after = (*after, *_ending(step))
 
     def run(x: Tensor) -> Tensor:
-        result = torch.ops.onednn.qconv_pointwise(padded(x), *before, *after, *_ending(step))
+        x = padded(x)
+        result = torch.ops.onednn.qconv_pointwise.default(x, *operands(x), *after)
         return _ceiling(result, step.grid)
 
     return run
@@ -49,42 +53,56 @@ def _convolution(step: Step, source: Grid) -> Kernel:
 
 def convolution_and_sum(step: Step, source: Grid, add: Step, other: Grid, *, keep: bool) -> Kernel:
     """A convolution and the addition that reads it, in one kernel, which writes over the tensor that it adds."""
-    padded, before, (bias, *shape) = _operands(step, source)
+    padded, operands, (bias, *shape) = _operands(step, source)
     output = (add.grid.scale, add.grid.zero_point, torch.uint8, other.scale, other.zero_point)
     relu = "relu" if add.relu else None
 
     def run(x: Tensor, y: Tensor) -> Tensor:
-        y = y.clone() if keep else y
+        x, y = padded(x), y.clone() if keep else y
         result = torch.ops.onednn.qconv2d_pointwise.binary(
-            padded(x), *before, y, bias, *shape, *output, "sum", 1.0, relu, [], None
+            x, *operands(x), y, bias, *shape, *output, "sum", 1.0, relu, [], None
         )
         return _ceiling(result, add.grid)
 
     return run
 
 
-def _operands(step: Step, source: Grid) -> tuple[Callable[[Tensor], Tensor], tuple, tuple]:
-    """What pads the input; the arguments that follow it, up to the weights; and bias, stride, padding and so on."""
+def _operands(step: Step, source: Grid) -> tuple[Callable, Callable, tuple]:
+    """What pads the input; the arguments that follow it, up to the weights; and bias, stride, padding and so on.
+
+    Weights lie in memory as the kernel for *one* shape of input wants them, and another shape takes much longer with them:
+    they are packed at the first call with a shape, and kept for the last two.
+    """
     settings, (top, bottom, left, right) = step.attributes, step.attributes["padding"]
     even = top == bottom and left == right
     padding = [top, left] if even else [0, 0]
     shape = (list(settings["stride"]), padding, list(settings["dilation"]), settings["groups"])
     grid = (source.scale, source.zero_point)
-    packed = torch.ops.onednn.qconv_prepack(step.weight, step.weight_scale, *grid, *shape, None)
+    arguments: dict[torch.Size, tuple] = {}
+
+    def operands(x: Tensor) -> tuple:
+        if x.shape not in arguments:
+            while len(arguments) > 1:
+                arguments.pop(next(iter(arguments)))
+            packed = torch.ops.onednn.qconv_prepack(
+                step.weight, step.weight_scale, *grid, *shape, list(x.shape)
+            )
+            arguments[x.shape] = (*grid, packed, step.weight_scale, _zeros(step))
+        return arguments[x.shape]
 
     def padded(x: Tensor) -> Tensor:  # with the level of zero
         return x if even else F.pad(x, (left, right, top, bottom), value=source.zero_point)
 
-    return padded, (*grid, packed, step.weight_scale, _zeros(step)), (_real_bias(step, source), *shape)
+    return padded, operands, (_real_bias(step, source), *shape)
 
 
 def _linear(step: Step, source: Grid) -> Kernel:
     packed = torch.ops.onednn.qlinear_prepack(step.weight, None)
     before = (source.scale, source.zero_point, packed, step.weight_scale, _zeros(step))
-    bias = _real_bias(step, source)
+    after = (_real_bias(step, source), *_ending(step))
 
     def run(x: Tensor) -> Tensor:
-        result = torch.ops.onednn.qlinear_pointwise(x.flatten(0, -2), *before, bias, *_ending(step))
+        result = torch.ops.onednn.qlinear_pointwise.default(x.flatten(0, -2), *before, *after)
         return _ceiling(result.unflatten(0, x.shape[:-1]), step.grid)
 
     return run
@@ -98,6 +116,19 @@ def _addition(step: Step, sources: list[Grid]) -> Kernel:
 
     def run(x: Tensor, y: Tensor) -> Tensor:
         total = x.float().mul_(first).add_(y, alpha=second).add_(offset)
+        return total.round_().clamp_(lowest, step.grid.highest).to(torch.uint8)
+
+    return run
+
+
+def _mean(step: Step, source: Grid) -> Kernel:
+    """Over height and width, in float32."""
+    ratio = source.scale / step.grid.scale
+    offset = step.grid.zero_point - source.zero_point * ratio
+    lowest = step.grid.zero_point if step.relu else 0
+
+    def run(x: Tensor) -> Tensor:
+        total = x.float().mean((-2, -1), keepdim=step.attributes["keepdim"]).mul_(ratio).add_(offset)
         return total.round_().clamp_(lowest, step.grid.highest).to(torch.uint8)
 
     return run

@@ -6,11 +6,13 @@ PyTorch for x86 contains oneDNN, whose int8 convolutions use matrix instructions
 ONNX Runtime do not. With many examples in a call that decides; with one, the calls from Python cost more than they
 gain. A convolution whose output is only added to another tensor takes the addition in, and is rounded once, where
 the steps round twice: E. Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD
-Architectures", SC, 2018 (fusion of what follows). Everything that is no convolution, linear layer, addition or max
-pooling runs as in `integer`. It is *not* a file: `export_int8` writes one, and the steps can be stored (`save_static`).
+Architectures", SC, 2018 (fusion of what follows). What has no kernel here (tables, concatenations, averages over
+windows) runs as in `integer`. It is *not* a file: `export_int8` writes one, and the steps can be stored (`save_static`).
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -81,10 +83,14 @@ class OneDnnModel:
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
         """Logits, float32 (B, ...), of inputs x, float32 (B, ...)."""
-        return torch.cat([self._run(batch) for batch in self.static._batches(x)])
+        parts = [self._run(batch) for batch in self.static._batches(x)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _run(self, x: Tensor) -> Tensor:
-        levels = self.static.input_grid.quantize(x)
+        grid = self.static.input_grid
+        if not math.isfinite(float(x.sum())):
+            raise QuantizationError("x has values that are NaN or infinite")
+        levels = (x / grid.scale).round_().add_(grid.zero_point).clamp_(0, grid.highest).to(torch.uint8)
         if levels.dim() == 4:
             levels = levels.contiguous(memory_format=torch.channels_last)  # the order that the kernels read
         values = {"input": levels}
