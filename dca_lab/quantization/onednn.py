@@ -61,12 +61,12 @@ class OneDnnModel:
             )
         check_range(static, required=False, warn=_processor.wants_reduced_range())
         self.static = static
-        taken = {inner.name: add for add, inner in _fused(static).items()}
+        taken = {inner.name: add for add, inner in _fused(static)}
         self._program: list[tuple[str, tuple[str, ...], Kernel]] = []
         for step in static.steps:
             if step.name in taken:
                 continue  # the addition that reads it computes it
-            inner = next((s for s in static.steps if taken.get(s.name) == step.name), None)
+            inner = next((s for s in static.steps if taken.get(s.name) is step), None)
             if inner is None:
                 self._program.append((step.name, step.inputs, kernel_of(step, static.sources(step))))
             else:
@@ -76,7 +76,7 @@ class OneDnnModel:
                     static.sources(inner)[0],
                     step,
                     static.grids[other],
-                    keep=_kept(static, other, step),
+                    keep=_kept(static, other, step, taken),
                 )
                 self._program.append((step.name, (*inner.inputs, other), kernel))
 
@@ -117,9 +117,9 @@ def _readers(static: StaticModel, name: str) -> list[Step]:
     return [step for step in static.steps if name in step.inputs]
 
 
-def _fused(static: StaticModel) -> dict[str, Step]:
-    """Name of an addition -> the convolution that takes it in: one that nobody else reads."""
-    by_name, order, fused = {step.name: step for step in static.steps}, list(static.grids), {}
+def _fused(static: StaticModel) -> list[tuple[Step, Step]]:
+    """Additions, each with the convolution that takes it in: one that nobody else reads."""
+    by_name, order, fused = {step.name: step for step in static.steps}, list(static.grids), []
     for step in static.steps:
         if step.op != "add" or len(set(step.inputs)) != 2:
             continue
@@ -127,16 +127,21 @@ def _fused(static: StaticModel) -> dict[str, Step]:
         if last is None or last.op != "conv2d" or last.relu or last.grid.bits != 8:
             continue
         if len(_readers(static, last.name)) == 1:
-            fused[step.name] = last
+            fused.append((step, last))
     return fused
 
 
-def _kept(static: StaticModel, name: str, add: Step) -> bool:
-    """Whether a tensor is needed after `add`, or another one may share its memory; else it is written over."""
-    readers = _readers(static, name)
+def _kept(static: StaticModel, name: str, add: Step, taken: dict[str, Step]) -> bool:
+    """Whether a tensor is read at or after `add`, or another one may share its memory; else `add` writes over it.
+
+    A convolution that an addition takes in reads its input when that addition runs, which may be this one.
+    """
+    order = list(static.grids).index
+    readers = [step for step in _readers(static, name) if step is not add]
+    when = [order(taken[step.name].name if step.name in taken else step.name) for step in readers]
     maker = next((step.op for step in static.steps if step.name == name), "input")
     return (
-        readers[-1] is not add
+        any(place >= order(add.name) for place in when)
         or maker not in ("conv2d", "add")
         or any(step.op == "flatten" for step in readers)
     )
