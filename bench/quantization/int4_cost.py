@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from bench.common import failure
 from bench.quantization.int4_quality import GROUP
-from bench.quantization.language_model import LENGTH, Trained
+from bench.quantization.language_model import Trained
 from dca_lab.deploy import export_onnx
 from dca_lab.measure import latency, size_on_disk
 from dca_lab.quantization.int4_onnx import export_int4
 from dca_lab.quantization.weight_file import load_quantized, save_quantized
 from dca_lab.quantization.weight_only import quantize_weights
+from dca_lab.studies.language_model import LENGTH
 from dca_lab.training import predict
 
 ORT_FLOAT, INT8_PRODUCTS, FLOAT_PRODUCTS = "ORT fp32", "int4, int8 products", "int4, fp32 products"

@@ -16,11 +16,9 @@ from torch import Tensor, nn
 
 from bench.common import cosine
 from dca_lab.data import load
-from dca_lab.data.windows import windows
-from dca_lab.models import TransformerLM
+from dca_lab.models import build
+from dca_lab.studies import language_model
 from dca_lab.training import fit
-
-LENGTH = 128
 
 
 @dataclass(frozen=True)
@@ -35,18 +33,11 @@ class Trained:
 
 def train_language_model(*, quick: bool = False, seed: int = 0) -> Trained:
     """Train it; `quick` is a tiny one that has learned little."""
-    text = load("austen")
-
-    def cut(tokens, targets) -> tuple[Tensor, Tensor]:
-        x, y = windows(torch.tensor(tokens).long(), torch.tensor(targets).long(), LENGTH)
-        return (x[:32], y[:32]) if quick else (x, y)
-
-    (x, y), (x_test, y_test) = cut(text.x_train, text.y_train), cut(text.x_test, text.y_test)
+    x, y, x_test, y_test = language_model.text(held_out=32 if quick else 400)
+    x, y = (x[:32], y[:32]) if quick else (x, y)
     shape = {"width": 64, "layers": 1} if quick else {"width": 128, "layers": 4}
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model = TransformerLM(vocabulary=len(text.classes), heads=4, context=LENGTH, **shape)
-
+    shape |= {"vocabulary": len(load("austen").classes), "heads": 4, "context": language_model.LENGTH}
+    model = build("transformer-lm", seed=seed, **shape)
     fit(
         model,
         x,
@@ -60,7 +51,7 @@ def train_language_model(*, quick: bool = False, seed: int = 0) -> Trained:
     )
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(x), generator=generator)[:128]
-    return Trained(model.eval(), x[chosen], x_test[:400], y_test[:400])
+    return Trained(model.eval(), x[chosen], x_test, y_test)
 
 
 def plant_salience(trained: Trained, *, share: float = 0.05, factor: float = 16.0, seed: int = 0) -> Trained:

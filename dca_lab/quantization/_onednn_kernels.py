@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ._qdq_layers import lowest_level
 from .integer import integer_step
 from .steps import Grid, Step
 
@@ -112,11 +113,9 @@ def _addition(step: Step, sources: list[Grid]) -> Kernel:
     """Two tensors of levels that no convolution takes in, added in float32."""
     first, second = (grid.scale / step.grid.scale for grid in sources)
     offset = step.grid.zero_point - sources[0].zero_point * first - sources[1].zero_point * second
-    lowest = step.grid.zero_point if step.relu else 0
 
     def run(x: Tensor, y: Tensor) -> Tensor:
-        total = x.float().mul_(first).add_(y, alpha=second).add_(offset)
-        return total.round_().clamp_(lowest, step.grid.highest).to(torch.uint8)
+        return _rounded(x.float().mul_(first).add_(y, alpha=second).add_(offset), step)
 
     return run
 
@@ -125,13 +124,17 @@ def _mean(step: Step, source: Grid) -> Kernel:
     """Over height and width, in float32."""
     ratio = source.scale / step.grid.scale
     offset = step.grid.zero_point - source.zero_point * ratio
-    lowest = step.grid.zero_point if step.relu else 0
 
     def run(x: Tensor) -> Tensor:
-        total = x.float().mean((-2, -1), keepdim=step.attributes["keepdim"]).mul_(ratio).add_(offset)
-        return total.round_().clamp_(lowest, step.grid.highest).to(torch.uint8)
+        means = x.float().mean((-2, -1), keepdim=step.attributes["keepdim"])
+        return _rounded(means.mul_(ratio).add_(offset), step)
 
     return run
+
+
+def _rounded(levels: Tensor, step: Step) -> Tensor:
+    """Float levels, which are written over -> those of the step's grid."""
+    return levels.round_().clamp_(lowest_level(step), step.grid.highest).to(torch.uint8)
 
 
 def _zeros(step: Step) -> Tensor:

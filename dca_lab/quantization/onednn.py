@@ -61,12 +61,13 @@ class OneDnnModel:
             )
         check_range(static, required=False, warn=_processor.wants_reduced_range())
         self.static = static
-        taken = {inner.name: add for add, inner in _fused(static)}
+        fused = _fused(static)
+        taken = {inner.name: add for add, inner in fused.items()}
         self._program: list[tuple[str, tuple[str, ...], Kernel]] = []
         for step in static.steps:
             if step.name in taken:
                 continue  # the addition that reads it computes it
-            inner = next((s for s in static.steps if taken.get(s.name) is step), None)
+            inner = fused.get(step.name)
             if inner is None:
                 self._program.append((step.name, step.inputs, kernel_of(step, static.sources(step))))
             else:
@@ -87,7 +88,7 @@ class OneDnnModel:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _run(self, x: Tensor) -> Tensor:
-        grid = self.static.input_grid
+        grid = self.static.input_grid  # `grid.quantize` looks at x more often, and small networks notice
         if not math.isfinite(float(x.sum())):
             raise QuantizationError("x has values that are NaN or infinite")
         levels = (x / grid.scale).round_().add_(grid.zero_point).clamp_(0, grid.highest).to(torch.uint8)
@@ -117,9 +118,9 @@ def _readers(static: StaticModel, name: str) -> list[Step]:
     return [step for step in static.steps if name in step.inputs]
 
 
-def _fused(static: StaticModel) -> list[tuple[Step, Step]]:
-    """Additions, each with the convolution that takes it in: one that nobody else reads."""
-    by_name, order, fused = {step.name: step for step in static.steps}, list(static.grids), []
+def _fused(static: StaticModel) -> dict[str, Step]:
+    """Name of an addition -> the convolution that takes it in: one that nobody else reads."""
+    by_name, order, fused = {step.name: step for step in static.steps}, list(static.grids), {}
     for step in static.steps:
         if step.op != "add" or len(set(step.inputs)) != 2:
             continue
@@ -127,18 +128,18 @@ def _fused(static: StaticModel) -> list[tuple[Step, Step]]:
         if last is None or last.op != "conv2d" or last.relu or last.grid.bits != 8:
             continue
         if len(_readers(static, last.name)) == 1:
-            fused.append((step, last))
+            fused[step.name] = last
     return fused
 
 
-def _kept(static: StaticModel, name: str, add: Step, taken: dict[str, Step]) -> bool:
+def _kept(static: StaticModel, name: str, add: Step, taken: dict[str, str]) -> bool:
     """Whether a tensor is read at or after `add`, or another one may share its memory; else `add` writes over it.
 
     A convolution that an addition takes in reads its input when that addition runs, which may be this one.
     """
     order = list(static.grids).index
     readers = [step for step in _readers(static, name) if step is not add]
-    when = [order(taken[step.name].name if step.name in taken else step.name) for step in readers]
+    when = [order(taken.get(step.name, step.name)) for step in readers]
     maker = next((step.op for step in static.steps if step.name == name), "input")
     return (
         any(place >= order(add.name) for place in when)

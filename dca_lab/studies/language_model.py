@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from dca_lab import data, measure
+from dca_lab import data, measure, models
 from dca_lab.data.windows import windows
-from dca_lab.models import TransformerLM
 from dca_lab.training import fit
 from dca_lab.training.perplexity import perplexity
 
@@ -37,8 +36,10 @@ HELD_OUT = 240  # windows of the held-out chapters on which perplexity is measur
 OVERTURE = 160  # windows of a training that is short enough to be repeated
 
 
-def text() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def text(*, held_out: int = HELD_OUT) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Windows of the novels and the characters that follow: x, y for training, then x, y held out; int64 (N, 128).
+
+    `held_out` is how many windows of the held-out chapters there are to be.
 
     Examples
     --------
@@ -51,7 +52,7 @@ def text() -> tuple[Tensor, Tensor, Tensor, Tensor]:
         for part in (austen.x_train, austen.y_train, austen.x_test, austen.y_test)
     )
     x_test, y_test = windows(held, held_follows, LENGTH)
-    return *windows(read, follows, LENGTH), x_test[:HELD_OUT], y_test[:HELD_OUT]
+    return *windows(read, follows, LENGTH), x_test[:held_out], y_test[:held_out]
 
 
 def untrained() -> nn.Module:
@@ -62,11 +63,8 @@ def untrained() -> nn.Module:
     >>> tuple(untrained()(torch.zeros(1, 128, dtype=torch.int64)).shape)[:2]
     (1, 128)
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return TransformerLM(
-            vocabulary=len(data.load("austen").classes), width=128, heads=4, layers=2, context=LENGTH
-        )
+    shape = {"width": 128, "heads": 4, "layers": 2, "context": LENGTH}
+    return models.build("transformer-lm", seed=0, vocabulary=len(data.load("austen").classes), **shape)
 
 
 def warm_cosine(optimizer: Optimizer, total: int) -> LambdaLR:

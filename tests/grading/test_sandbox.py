@@ -5,9 +5,9 @@ import time
 from contextlib import suppress
 
 import numpy as np
-import psutil
 import pytest
 import torch
+from processes import running
 
 from dca_lab.grading.sandbox import Limits, Sandbox, SandboxError, available_levels, levels
 from dca_lab.grading.values import BadValue
@@ -168,14 +168,6 @@ def test_not_values_are_refused_and_the_process_lives(sandbox):
         assert student.call("ok").value == 1
 
 
-def runs(pid):
-    """Whether there is such a process, and it is more than an entry that nobody has asked for."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def test_a_zygote_that_died_is_started_again(sandbox):
     cells = ["def f(): return 1"]
     with sandbox.open(cells) as student:
@@ -187,7 +179,7 @@ def test_a_zygote_that_died_is_started_again(sandbox):
         sandbox._keeper._process.wait()
         # behind walls the student's process dies with the zygote, but the kernel takes its time, and until then it answers
         deadline = time.monotonic() + 60
-        while sandbox.level != "trusted" and runs(student._pid) and time.monotonic() < deadline:
+        while sandbox.level != "trusted" and running(student._pid) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert student.call("f").kind in ("value", "crashed")
         assert student.call("f").value == 1

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import running
 
 import dca_lab
 from dca_lab.grading.sandbox import Limits, Sandbox, available_levels
@@ -448,13 +449,6 @@ def test_the_grader_is_killed(tmp_path):
         assert level == "bubblewrap" or not Path(private).exists()
         for folder in (private, top):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def running(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.skipif(landlock.version() == 0, reason="no Landlock here")

@@ -70,9 +70,9 @@ def test_whole_networks_agree_and_lose_no_more_than_the_integers(name):
 def test_a_residual_network_takes_all_its_additions_in():
     _, _, static = quantized("resnet-18")
     fused = onednn._fused(static)
-    assert len(fused) == 8 and all(inner.op == "conv2d" for _, inner in fused)
+    assert len(fused) == 8 and all(inner.op == "conv2d" for inner in fused.values())
     names = [name for name, _, _ in OneDnnModel(static)._program]
-    assert len(names) == len(static.steps) - 8 and not {inner.name for _, inner in fused} & set(names)
+    assert len(names) == len(static.steps) - 8 and not {inner.name for inner in fused.values()} & set(names)
 
 
 class Sum(nn.Module):
@@ -106,7 +106,7 @@ def test_a_sum_is_rounded_once(seed, channels, relu, twice, bits):
     levels = static.integers(x, every=True)
     (add, *_) = [step for step in static.steps if step.op == "add"]
     # the fused convolution in exact arithmetic: its real values are not rounded before they are added
-    inner = next((inner for one, inner in onednn._fused(static) if one is add), None)
+    inner = onednn._fused(static).get(add.name)
     assert (inner is not None) == (bits == 8)  # a narrow grid would have clamped the convolution's output
     if inner is None:
         torch.testing.assert_close(

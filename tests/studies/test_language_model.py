@@ -58,7 +58,9 @@ def test_the_rate_rises_and_then_falls_to_nothing():
     assert rates[0] == pytest.approx(0.01) and 90 <= peak <= 100
     assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] < 1e-3
-    # two novels are held against the same text whoever calls
+
+
+def test_what_is_held_out_was_not_read():
     assert not set(map(tuple, language_model.text()[0][:50].tolist())) & set(
         map(tuple, language_model.text()[2][:50].tolist())
     )
